@@ -1,0 +1,72 @@
+-- First part of every script: numbers in and out, and the time.
+--
+-- KEYS  one per limit, all in one slot
+-- ARGV  operation, now, max_wait, then four per limit: limit, period, burst, cost; for a refund then one
+--       position per limit ("" refunds whatever was booked after)
+--
+-- Times are microseconds. Numbers travel as %.17g text: replies truncate numbers, tostring loses digits.
+
+local function text(number)
+  return string.format('%.17g', number)
+end
+
+-- Plain text: servers before 7.0 cannot raise a table.
+local function refuse(reason)
+  error('RESILIENCE ' .. reason, 0)
+end
+
+-- A finite number of at least `least`; NaN passes every comparison the other way round, so ask positively.
+local function number(name, value, least)
+  local parsed = tonumber(value)
+  if parsed and parsed >= least and parsed < math.huge then
+    return parsed
+  end
+  refuse(name .. ' must be a finite number of at least ' .. least .. ', got ' .. tostring(value))
+end
+
+local function positive(name, value)
+  local parsed = number(name, value, 0)
+  if parsed > 0 then
+    return parsed
+  end
+  refuse(name .. ' must be greater than 0, got ' .. tostring(value))
+end
+
+-- The caller's time in tests, the server's own otherwise: no client clock ever decides.
+local function time(given)
+  if given ~= '' then
+    return number('now', given, 0)
+  end
+  local now = redis.call('TIME')
+  return tonumber(now[1]) * 1000000 + tonumber(now[2])
+end
+
+-- Milliseconds a key is kept after its last use: garbage collection, a minute beyond any meaning, never 0.
+local function keep(fresh_at, now)
+  local rest = math.ceil((fresh_at - now) / 1000)
+  if rest < 0 then
+    rest = 0
+  end
+  return string.format('%.0f', math.min(rest, 9e15) + 60000)
+end
+
+-- States of plain numbers are one string, separated by spaces.
+local function load_numbers(key)
+  local stored = redis.call('GET', key)
+  if not stored then
+    return nil
+  end
+  local state = {}
+  for word in string.gmatch(stored, '%S+') do
+    state[#state + 1] = number('state of ' .. key, word, -math.huge)
+  end
+  return state
+end
+
+local function save_numbers(key, state, expiry)
+  local words = {}
+  for i, value in ipairs(state) do
+    words[i] = text(value)
+  end
+  redis.call('SET', key, table.concat(words, ' '), 'PX', expiry)
+end

@@ -1,0 +1,49 @@
+-- GCRA: the twin of machines/rate_limiter/gcra.py, function by function. State: the arrival time.
+
+local function prepare(rule)
+  rule.capacity = rule.burst
+  rule.interval = rule.period / rule.limit
+  rule.tolerance = rule.interval * rule.burst
+end
+
+local load, save = load_numbers, save_numbers
+
+local function wait(rule, state, now, cost)
+  if not state or state[1] <= now then
+    return 0
+  end
+  local excess = (state[1] - now) + (cost * rule.interval - rule.tolerance)
+  return excess > 0 and excess or 0
+end
+
+local function take(rule, state, now, cost, delay)
+  local start = now + delay
+  if state and state[1] > start then
+    start = state[1]
+  end
+  return {start + cost * rule.interval}
+end
+
+local function refund(rule, state, now, cost)
+  if not state then
+    return nil
+  end
+  local arrival = state[1] - cost * rule.interval
+  return arrival > now and {arrival} or nil
+end
+
+local function remaining(rule, state, now)
+  if not state or state[1] <= now then
+    return rule.burst
+  end
+  local left = (rule.tolerance - (state[1] - now)) / rule.interval
+  return left > 0 and left or 0
+end
+
+local function fresh_at(rule, state)
+  return state[1]
+end
+
+local function position(state)
+  return text(state[1])
+end

@@ -1,0 +1,54 @@
+-- Token bucket: the twin of machines/rate_limiter/token_bucket.py. State: tokens, time of the count.
+
+local function prepare(rule)
+  rule.capacity = rule.burst
+  rule.rate = rule.limit / rule.period
+end
+
+local load, save = load_numbers, save_numbers
+
+local function tokens_at(rule, state, now)
+  if not state then
+    return rule.burst
+  end
+  local tokens = state[1]
+  if now > state[2] then
+    tokens = tokens + (now - state[2]) * rule.rate
+  end
+  return tokens < rule.burst and tokens or rule.burst
+end
+
+local function wait(rule, state, now, cost)
+  local tokens = tokens_at(rule, state, now)
+  return tokens < cost and (cost - tokens) / rule.rate or 0
+end
+
+local function take(rule, state, now, cost, delay)
+  local tokens = tokens_at(rule, state, now)
+  local full = rule.burst - delay * rule.rate
+  if full < tokens then
+    tokens = full
+  end
+  return {tokens - cost, (not state or now > state[2]) and now or state[2]}
+end
+
+local function refund(rule, state, now, cost)
+  if not state then
+    return nil
+  end
+  local tokens = tokens_at(rule, state, now) + cost
+  return tokens < rule.burst and {tokens, now > state[2] and now or state[2]} or nil
+end
+
+local function remaining(rule, state, now)
+  local tokens = tokens_at(rule, state, now)
+  return tokens > 0 and tokens or 0
+end
+
+local function fresh_at(rule, state)
+  return state[2] + (rule.burst - state[1]) / rule.rate
+end
+
+local function position(state)
+  return text(state[1]) .. ' ' .. text(state[2])
+end

@@ -1,0 +1,174 @@
+"""What policies may know of one invocation, and what is held for a result that is still alive.
+
+A decorator, `.call`, or an adapter builds a `Call` and hands it to a policy; every policy of a pipeline sees
+the same object. Adapters that return before the work is done (a streamed HTTP body, an async generator) put
+a `Lease` into the call: policies then leave when the lease is closed, not when the function returns.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+from .verdict import DEFAULT_CLASSIFIER, Classifier
+
+if TYPE_CHECKING:
+    from .policy import Guard
+
+T = TypeVar("T")
+
+Handler: TypeAlias = "Callable[[Call], Awaitable[Any]]"
+"""Runs a call: the protected function itself, or a policy wrapped around another handler."""
+
+
+async def close_result(result: Any) -> None:
+    """Close a result that nobody will see: awaits its `aclose()` if it has one, else calls `close()`."""
+    close = getattr(result, "aclose", None) or getattr(result, "close", None)
+    if callable(close):
+        with suppress(Exception):
+            closing = close()
+            if inspect.isawaitable(closing):
+                await closing
+
+
+class Operation:
+    """What all calls of one kind share: their name, how outcomes are judged, how results are discarded."""
+
+    __slots__ = ("classifier", "discard", "name")
+
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        classifier: Classifier = DEFAULT_CLASSIFIER,
+        discard: Callable[[Any], Awaitable[None]] = close_result,
+    ) -> None:
+        self.name = name
+        self.classifier = classifier
+        self.discard = discard
+
+
+class Call:
+    """One invocation of a protected function.
+
+    `key` names the partition (tenant, host) for policies that keep state per key; `cost` is what it weighs in
+    a rate limiter; `attempt` counts from 1; `deadline` is on `resilience.clock` (None: no end is set);
+    `repeatable` is False when the call must not be made twice (a POST, a one-shot body).
+    """
+
+    __slots__ = (
+        "args",
+        "attempt",
+        "cost",
+        "deadline",
+        "fn",
+        "key",
+        "kwargs",
+        "lease",
+        "operation",
+        "repeatable",
+    )
+
+    def __init__(
+        self,
+        operation: Operation,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] = {},  # never written to; saves an allocation per call
+        *,
+        key: str = "",
+        cost: float = 1,
+        deadline: float | None = None,
+        repeatable: bool = True,
+        lease: Lease | None = None,
+    ) -> None:
+        self.operation = operation
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.key = key
+        self.cost = cost
+        self.attempt = 1
+        self.deadline = deadline
+        self.repeatable = repeatable
+        self.lease = lease
+
+
+async def invoke(call: Call) -> Any:
+    """The innermost handler: the protected function itself.
+
+    Raises TypeError if the function did not return an awaitable, which means that it was not async and has
+    already run unprotected.
+    """
+    awaitable = call.fn(*call.args, **call.kwargs)
+    try:
+        return await awaitable
+    except TypeError:
+        if not inspect.isawaitable(awaitable):
+            raise TypeError(
+                f"{call.operation.name or call.fn!r} returned {type(awaitable).__name__}, which cannot be awaited: "
+                "only functions that return an awaitable can be guarded"
+            ) from None
+        raise
+
+
+class Clamp(Protocol):
+    """Runs one step of a live result under a deadline; `Timeout` is one."""
+
+    async def run_until(self, call: Call, deadline: float, step: Callable[[], Awaitable[T]]) -> T:
+        """Await `step()`, at most until `deadline`."""
+        ...
+
+
+class Lease:
+    """What is still held for a call whose result is alive: a body being streamed, a generator being read.
+
+    Guards put themselves in when the call returns; `close` lets them leave, innermost first, with the final
+    verdict. A Retry that discards a result closes what its attempt held.
+    """
+
+    __slots__ = ("_clamp", "_deadline", "_held", "call")
+
+    def __init__(self) -> None:
+        self.call: Call | None = None
+        self._held: list[Held] = []
+        self._clamp: Clamp | None = None
+        self._deadline = 0.0
+
+    def hold(self, guard: Guard[Any], call: Call, token: Any, result: Any) -> None:
+        """Keep `guard` entered; called once by each guard, innermost first."""
+        self.call = call
+        self._held.append((guard, call, guard.suspend(call, token), result))
+
+    def limit(self, deadline: float, clamp: Clamp) -> None:
+        """End every later `step` at `deadline`, if no earlier one is set."""
+        if self._clamp is None or deadline < self._deadline:
+            self._deadline = deadline
+            self._clamp = clamp
+
+    async def step(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Await the next part of the result. Raises TimedOutError when the call's deadline passes."""
+        if self._clamp is None or self.call is None:
+            return await step()
+        return await self._clamp.run_until(self.call, self._deadline, step)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Let all guards leave; `error` is what broke the result. Doing it again does nothing."""
+        held, self._held, self._clamp = self._held, [], None
+        leave_all(held, error)
+
+
+Held: TypeAlias = "tuple[Guard[Any], Call, Any, Any]"
+"""A guard that was entered: the guard, its call, its token, and the result if there is one already."""
+
+
+def leave_all(held: Iterable[Held], error: BaseException | None) -> BaseException | None:
+    """Let every guard leave, in order, even if one of them raises; returns the error that remains."""
+    for guard, call, token, result in held:
+        try:
+            guard.leave(call, token, result, error)
+        except BaseException as replaced:
+            error = replaced
+    return error

@@ -1,0 +1,178 @@
+"""What happens, as frozen records; who wants to know, as plain callables.
+
+    def listener(event: Event) -> None:
+        print(event.kind, event)
+
+    payments.listen(listener)
+
+Logging, metrics and traces are listeners. A listener that raises is logged and never breaks a call; while
+nobody listens no event is built at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, TypeAlias
+
+logger = logging.getLogger("resilience")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events. `operation` names the call (empty when no call is involved), `policy` the policy."""
+
+    operation: str
+    policy: str
+
+    @property
+    def kind(self) -> str:
+        """The event's name in snake case, such as `circuit_opened`."""
+        return _snake(type(self).__name__)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as a plain dictionary, for loggers."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+Listener: TypeAlias = Callable[[Event], object]
+
+
+@cache
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def emit(listeners: Sequence[Listener], event: Event) -> None:
+    """Tell every listener; one that raises is logged and skipped."""
+    for listener in tuple(listeners):
+        try:
+            listener(event)
+        except Exception:
+            logger.exception("listener %r failed on %r", listener, event)
+
+
+@dataclass(frozen=True, slots=True)
+class CallSucceeded(Event):
+    """A pipeline's call returned. `duration` in seconds; `attempts` counts the tries that were made."""
+
+    duration: float
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed(Event):
+    """A pipeline's call raised: the call's own error, a rejection or a timeout."""
+
+    duration: float
+    attempts: int
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class CallRejected(Event):
+    """A policy refused a call before it ran; with `shadow`, it would have refused and let the call pass."""
+
+    error: Exception
+    retry_after: float | None
+    shadow: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallTimedOut(Event):
+    """The deadline of a `Timeout` passed and the call was cancelled."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScheduled(Event):
+    """Attempt number `attempt` failed; the next one starts in `delay` seconds."""
+
+    attempt: int
+    delay: float
+    error: Exception | None
+    """None when the attempt returned a value that counts as a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryGaveUp(Event):
+    """A failed call is not tried again: `reason` says whether attempts, deadline, budget or advice end it."""
+
+    attempt: int
+    reason: str
+    error: Exception | None
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitOpened(Event):
+    """The circuit of `key` opened for `open_for` seconds."""
+
+    key: str
+    generation: int
+    open_for: float
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitHalfOpened(Event):
+    """The circuit of `key` lets its first probe through."""
+
+    key: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitClosed(Event):
+    """The circuit of `key` closed: probes succeeded, or it was reset by hand."""
+
+    key: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitIsolated(Event):
+    """The circuit of `key` was opened by hand and stays open until it is reset."""
+
+    key: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class PermitAwaited(Event):
+    """A call was admitted after waiting `waited` seconds for a bulkhead permit or a rate limit."""
+
+    key: str
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class BulkheadResized(Event):
+    """A bulkhead's limit was changed while it was in use."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackUsed(Event):
+    """A failed call was answered by a fallback; `source` is `value`, `function` or `last_good`."""
+
+    source: str
+    error: Exception | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreDegraded(Event):
+    """The shared store does not answer; until it does, the policy works `locally`, `open` or `closed`."""
+
+    behaviour: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecovered(Event):
+    """The shared store answers again after `degraded_for` seconds."""
+
+    degraded_for: float

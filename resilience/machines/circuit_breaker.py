@@ -1,0 +1,459 @@
+"""A circuit breaker: stop calling what keeps failing, and find out carefully when it is well again.
+
+    state      on                                              next         reason
+    ---------  ----------------------------------------------  -----------  --------------------------------
+    closed     outcome; a rate of the window is reached        open         failure_rate, slow_rate
+    open       admit, once `until` has come                    half-open    open_elapsed
+    half-open  outcome or expired probe; a rate is certain     open         failure_rate, slow_rate
+    half-open  outcome; no rate can be reached any more        closed       probes_passed
+    any        isolate                                         isolated     isolated
+    any        reset                                           closed       reset
+
+Rules:
+
+- Every admission carries the generation in which it was given; every transition begins a new one. What an
+  admission of an earlier generation reports is dropped.
+- Half-open admits `probes` calls in all, each on a lease. A probe that hangs past its lease counts as a
+  failure at the moment the lease ends, and whatever it says later is dropped. A cancelled or ignored probe
+  gives its place back at once and counts neither way. So half-open always ends.
+- Time passes only through `now`. What it has brought about is noticed by the next call of a changing method;
+  `state_at` and `metrics` see it too, but change nothing.
+
+Example:
+
+    machine = CircuitBreakerMachine(BreakerRule(failure_rate=0.5, count=100))
+    answer = machine.admission or machine.admit(now)
+    if isinstance(answer, Admission):
+        ...                                              # the call
+        machine.record(now, answer, Verdict.FAILURE, duration, draw)
+
+The pattern is Michael Nygard's ("Release It!", 2007), generations are sony/gobreaker's, rates over a sliding
+window Hystrix' and resilience4j's.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from resilience.machines.windows import CountWindow, TimeWindow, Window, check_integer, check_number
+from resilience.verdict import FAILURE, IGNORED, Verdict
+
+Reason = Literal["failure_rate", "slow_rate", "open_elapsed", "probes_passed", "isolated", "reset"]
+
+
+class BreakerState(enum.Enum):
+    """The four states of a circuit."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    ISOLATED = "isolated"
+    """Opened by hand, until reset by hand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerRule:
+    """When a circuit opens, for how long, and how it is tried again. Times are in seconds.
+
+    Raises TypeError or ValueError when made with a value outside the bounds given below.
+    """
+
+    failure_rate: float | None = 0.5
+    """Share of failures in the window at which the circuit opens, in (0, 1]; None: failures never open it."""
+    slow_rate: float | None = None
+    """The same for slow calls, failed ones included. At least one of the two rates is needed."""
+    slow_call: float | None = None
+    """A call is slow if it takes longer than this. Needed by, and only allowed with, `slow_rate`."""
+    minimum_calls: int = 20
+    """The window is not judged before it holds so many calls. At most `count`."""
+    count: int | None = None
+    """Window of the last so many calls: 100, if neither `count` nor `period` is given."""
+    period: float | None = None
+    """Window of the last so many seconds. Only one of `count` and `period` can be given."""
+    buckets: int = 10
+    """Into how many buckets `period` is divided."""
+    open_for: float = 5.0
+    """How long the circuit stays open the first time."""
+    open_max: float = 300.0
+    """How long at most, before jitter. At least `open_for`."""
+    open_growth: float = 2.0
+    """Factor on the open time each time the probes fail, at least 1; closing begins anew with `open_for`."""
+    jitter: float = 0.2
+    """The open time t becomes a random one in [t, t * (1 + jitter)), never shorter. In [0, 1]."""
+    probes: int = 3
+    """How many calls are let through, at once or in turn, to judge by when half-open."""
+    probe_lease: float = 30.0
+    """A probe that has not answered after this counts as failed. Longer than the call's own timeout."""
+
+    def __post_init__(self) -> None:
+        self._check_rates()
+        self._check_window()
+        check_number("open_for", self.open_for, above=0)
+        check_number("open_max", self.open_max, least=self.open_for)
+        check_number("open_growth", self.open_growth, least=1)
+        check_number("jitter", self.jitter, least=0, most=1)
+        check_integer("probes", self.probes, 1)
+        check_number("probe_lease", self.probe_lease, above=0)
+
+    def window(self) -> Window:
+        """A new, empty window."""
+        if self.period is not None:
+            return TimeWindow(self.period, self.buckets)
+        return CountWindow(self.count or 100)
+
+    def exceeded(self, calls: int, failures: int, slow: int) -> Literal["failure_rate", "slow_rate"] | None:
+        """Which rate is reached by these numbers, if any."""
+        # A quotient, not `failures >= rate * calls`: 7 / 100 is the double 0.07, while 0.07 * 100 is above 7.
+        if self.failure_rate is not None and failures / calls >= self.failure_rate:
+            return "failure_rate"
+        if self.slow_rate is not None and slow / calls >= self.slow_rate:
+            return "slow_rate"
+        return None
+
+    def _check_rates(self) -> None:
+        if self.failure_rate is None and self.slow_rate is None:
+            raise ValueError("failure_rate or slow_rate must be given, got None for both")
+        if (self.slow_rate is None) != (self.slow_call is None):
+            raise ValueError(
+                "slow_rate and slow_call must be given together, "
+                f"got slow_rate={self.slow_rate!r} and slow_call={self.slow_call!r}"
+            )
+        if self.failure_rate is not None:
+            check_number("failure_rate", self.failure_rate, above=0, most=1)
+        if self.slow_rate is not None:
+            check_number("slow_rate", self.slow_rate, above=0, most=1)
+            check_number("slow_call", self.slow_call, above=0)
+
+    def _check_window(self) -> None:
+        check_integer("minimum_calls", self.minimum_calls, 1)
+        check_integer("buckets", self.buckets, 1)
+        if self.period is not None:
+            if self.count is not None:
+                raise ValueError(
+                    f"only one of count and period can be given, got count={self.count!r} and period={self.period!r}"
+                )
+            check_number("period", self.period, above=0)
+            return
+        if self.count is None:
+            object.__setattr__(self, "count", 100)
+        check_integer("count", self.count, 1)
+        if self.minimum_calls > (self.count or 0):
+            raise ValueError(
+                f"minimum_calls must be at most count ({self.count}), or the circuit could never open, "
+                f"got {self.minimum_calls!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of state, as listeners should hear of it."""
+
+    old: BreakerState
+    new: BreakerState
+    generation: int
+    """That of the new state."""
+    reason: Reason
+    at: float
+    """When it happened; for an expired probe that may be before the call that noticed it."""
+    open_for: float | None = None
+    """Seconds, jitter included, if the new state is open."""
+
+
+@dataclass(slots=True, eq=False)
+class Admission:
+    """Leave to make one call. While closed, all calls share one; when half-open, each probe has its own."""
+
+    generation: int
+    expires: float = math.inf
+    """When the lease of a probe ends."""
+    transitions: tuple[Transition, ...] = ()
+    """What giving it brought about."""
+
+
+@dataclass(slots=True, eq=False)
+class Rejection:
+    """No leave."""
+
+    state: BreakerState
+    """OPEN, ISOLATED, or HALF_OPEN with all probes taken."""
+    retry_after: float | None
+    """Seconds after which asking again is worth while; None if nobody can know (isolated).
+
+    When half-open this is an upper bound: a probe may answer at any time.
+    """
+    transitions: tuple[Transition, ...] = ()
+    """What asking brought about."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerMetrics:
+    """A picture of a circuit at one moment."""
+
+    state: BreakerState
+    generation: int
+    calls: int
+    """Outcomes in the window when closed, of probes when half-open, otherwise 0; likewise the next two."""
+    failures: int
+    slow: int
+    retry_after: float | None
+    """0.0 if a call would be admitted, else as in `Rejection`."""
+    opens: int
+    """How often it has opened since it was last closed."""
+    probes: int
+    """Probes on the way."""
+
+
+class CircuitBreakerMachine:
+    """The rules of the header, in memory. Methods that change it return the transitions they caused.
+
+    For hot paths two plain attributes say what `admit` and `record` need: `admission` is the shared one while
+    closed and None otherwise, `window` holds the outcomes of the current or latest closed generation.
+    """
+
+    __slots__ = ("_state", "admission", "generation", "rule", "window")
+
+    def __init__(self, rule: BreakerRule) -> None:
+        self.rule = rule
+        self.generation = 0
+        self.window = rule.window()
+        self.admission: Admission | None = Admission(0)
+        self._state: _State = _CLOSED
+
+    def admit(self, now: float) -> Admission | Rejection:
+        """Ask for leave to make a call. Every admission must end in one `record` or `release`."""
+        if self.admission is not None:
+            return self.admission
+        caused = self._catch_up(now)
+        state = self._state
+        if isinstance(state, _Open):
+            if now < state.until:
+                return Rejection(BreakerState.OPEN, state.until - now, caused)
+            state = _HalfOpen(state.nominal, state.opens, state.draw)
+            caused += (self._enter(state, "open_elapsed", now),)
+        if isinstance(state, _HalfOpen):
+            return self._admit_probe(state, now, caused)
+        return Rejection(BreakerState.ISOLATED, None)
+
+    def record(
+        self, now: float, admission: Admission, verdict: Verdict, duration: float, draw: float
+    ) -> tuple[Transition, ...]:
+        """Report how an admitted call ended and how long it took.
+
+        `draw` is a uniform random number in [0, 1) for the jitter, used only if the circuit opens. IGNORED is
+        the same as `release`. Outcomes of earlier generations and expired probes are dropped.
+        """
+        if verdict is IGNORED:
+            return self.release(now, admission)
+        slow_call = self.rule.slow_call
+        slow = slow_call is not None and duration > slow_call
+        if admission is not self.admission:
+            return self._record_probe(now, admission, verdict is FAILURE, slow, draw)
+        window = self.window
+        window.add(now, verdict is FAILURE, slow)
+        # While nothing goes wrong there is nothing to judge.
+        if (window.failures or window.slow) and window.calls >= self.rule.minimum_calls:
+            reason = self.rule.exceeded(window.calls, window.failures, window.slow)
+            if reason is not None:
+                return (self._open(now, self.rule.open_for, 1, draw, reason),)
+        return ()
+
+    def release(self, now: float, admission: Admission) -> tuple[Transition, ...]:
+        """The call ended without a verdict (cancelled, ignored): a probe's place is free again at once."""
+        caused, state = self._find_probe(now, admission)
+        if state is not None:
+            self._state = state.without(admission)
+        return caused
+
+    def isolate(self, now: float) -> tuple[Transition, ...]:
+        """Admit nothing until `reset`. Nothing happens if it is isolated already."""
+        if isinstance(self._state, _Isolated):
+            return ()
+        return (*self._catch_up(now), self._enter(_Isolated(), "isolated", now))
+
+    def reset(self, now: float) -> tuple[Transition, ...]:
+        """Close the circuit and forget all outcomes. If it is closed already that is no transition."""
+        caused = self._catch_up(now)
+        closed = isinstance(self._state, _Closed)
+        transition = self._enter(_CLOSED, "reset", now)
+        return caused if closed else (*caused, transition)
+
+    def state_at(self, now: float) -> BreakerState:
+        """The state by which a call at `now` would be decided. Reading changes nothing."""
+        return self._view(now)[0].name
+
+    def metrics(self, now: float) -> BreakerMetrics:
+        """A picture of the circuit at `now`. Reading changes nothing."""
+        state, generation = self._view(now)
+        retry_after: float | None = None
+        calls = failures = slow = opens = probes = 0
+        if isinstance(state, _Closed):
+            retry_after = 0.0
+            calls, failures, slow = self.window.totals(now)
+        elif isinstance(state, _Open):
+            retry_after, opens = state.until - now, state.opens
+        elif isinstance(state, _HalfOpen):
+            retry_after, opens, probes = self._wait_for_probe(state, now), state.opens, len(state.leases)
+            calls, failures, slow = state.calls, state.failures, state.slow
+        return BreakerMetrics(state.name, generation, calls, failures, slow, retry_after, opens, probes)
+
+    def _enter(self, state: _State, reason: Reason, at: float, open_for: float | None = None) -> Transition:
+        old, self._state = self._state, state
+        self.generation += 1
+        self.admission = None
+        if isinstance(state, _Closed):
+            self.window = self.rule.window()
+            self.admission = Admission(self.generation)
+        return Transition(old.name, state.name, self.generation, reason, at, open_for)
+
+    def _open(self, at: float, nominal: float, opens: int, draw: float, reason: Reason) -> Transition:
+        open_for = nominal * (1.0 + self.rule.jitter * draw)
+        return self._enter(_Open(at + open_for, nominal, opens, draw), reason, at, open_for)
+
+    def _reopen(self, state: _HalfOpen, at: float, draw: float, reason: Reason) -> Transition:
+        nominal = min(self.rule.open_max, state.nominal * self.rule.open_growth)
+        return self._open(at, nominal, state.opens + 1, draw, reason)
+
+    # Half-open.
+
+    def _admit_probe(self, state: _HalfOpen, now: float, caused: tuple[Transition, ...]) -> Admission | Rejection:
+        wait = self._wait_for_probe(state, now)
+        if wait:
+            return Rejection(BreakerState.HALF_OPEN, wait, caused)
+        probe = Admission(self.generation, now + self.rule.probe_lease, caused)
+        self._state = replace(state, leases=(*state.leases, probe))
+        return probe
+
+    def _wait_for_probe(self, state: _HalfOpen, now: float) -> float:
+        """How long until a probe can be admitted for sure: 0.0 if now."""
+        if state.calls + len(state.leases) < self.rule.probes:
+            return 0.0
+        return min(lease.expires for lease in state.leases) - now
+
+    def _record_probe(
+        self, now: float, probe: Admission, failure: bool, slow: bool, draw: float
+    ) -> tuple[Transition, ...]:
+        caused, state = self._find_probe(now, probe)
+        if state is None:
+            return caused
+        self._state = state = state.counted(probe, failure, slow)
+        probes = self.rule.probes
+        reason = self.rule.exceeded(probes, state.failures, state.slow)
+        if reason is not None:
+            return (self._reopen(state, now, draw, reason),)
+        left = probes - state.calls
+        if self.rule.exceeded(probes, state.failures + left, state.slow + left) is None:
+            return (self._enter(_CLOSED, "probes_passed", now),)
+        return ()
+
+    def _find_probe(self, now: float, probe: Admission) -> tuple[tuple[Transition, ...], _HalfOpen | None]:
+        """What catching up with `now` caused, and the half-open state if it still waits for `probe`."""
+        if probe.generation != self.generation or probe is self.admission:
+            return (), None
+        caused = self._catch_up(now)
+        state = self._state
+        return caused, state if isinstance(state, _HalfOpen) and probe in state.leases else None
+
+    def _catch_up(self, now: float) -> tuple[Transition, ...]:
+        """Count the probes whose lease has ended by `now`."""
+        state = self._state
+        if not isinstance(state, _HalfOpen):
+            return ()
+        self._state, verdict = self._expire(state, now)
+        if verdict is None:
+            return ()
+        at, reason = verdict
+        return (self._reopen(self._state, at, _next_draw(state.draw), reason),)
+
+    def _expire(self, state: _HalfOpen, now: float) -> tuple[_HalfOpen, tuple[float, Reason] | None]:
+        """`state` once the leases that end by `now` have counted; when and why it opens, if it does."""
+        for lease in sorted(state.leases, key=_expires):
+            if lease.expires > now:
+                break
+            # A probe that hangs has failed and was slow, whichever of the two is counted. It can therefore
+            # never be what closes the circuit.
+            state = state.counted(lease, failure=True, slow=True)
+            reason = self.rule.exceeded(self.rule.probes, state.failures, state.slow)
+            if reason is not None:
+                return state, (lease.expires, reason)
+        return state, None
+
+    def _view(self, now: float) -> tuple[_State, int]:
+        """The state and generation that `admit` would find or make at `now`, without making them."""
+        if not isinstance(self._state, (_HalfOpen, _Open)):
+            return self._state, self.generation
+        # A copy that shares what is immutable: all states but closed, which it never enters.
+        copy = CircuitBreakerMachine(self.rule)
+        copy._state, copy.generation = self._state, self.generation
+        copy._catch_up(now)
+        state = copy._state
+        if isinstance(state, _Open) and now >= state.until:
+            copy._enter(_HalfOpen(state.nominal, state.opens, state.draw), "open_elapsed", now)
+        return copy._state, copy.generation
+
+
+# The states. Each carries only what has a meaning in it, and all are immutable.
+
+
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    name: ClassVar[BreakerState] = BreakerState.CLOSED
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    name: ClassVar[BreakerState] = BreakerState.OPEN
+    until: float
+    nominal: float
+    """The open time before jitter, from which the next one grows."""
+    opens: int
+    draw: float
+    """The jitter in use, from which the next one is derived if nobody brings a fresh one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _HalfOpen:
+    name: ClassVar[BreakerState] = BreakerState.HALF_OPEN
+    nominal: float
+    opens: int
+    draw: float
+    # Invariant: len(leases) + calls <= rule.probes, and the outcomes so far leave the verdict uncertain.
+    leases: tuple[Admission, ...] = ()
+    calls: int = 0
+    failures: int = 0
+    slow: int = 0
+
+    def without(self, probe: Admission) -> _HalfOpen:
+        return replace(self, leases=tuple(lease for lease in self.leases if lease is not probe))
+
+    def counted(self, probe: Admission, failure: bool, slow: bool) -> _HalfOpen:
+        return replace(
+            self.without(probe),
+            calls=self.calls + 1,
+            failures=self.failures + failure,
+            slow=self.slow + slow,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Isolated:
+    name: ClassVar[BreakerState] = BreakerState.ISOLATED
+
+
+_State = _Closed | _Open | _HalfOpen | _Isolated
+_CLOSED = _Closed()
+
+
+def _expires(lease: Admission) -> float:
+    return lease.expires
+
+
+def _next_draw(draw: float) -> float:
+    """A draw for an opening that time alone caused, so that readers and writers see the same one.
+
+    Steps by the golden ratio spread evenly over [0, 1) and keep processes as far apart as their last draws
+    were.
+    """
+    return (draw + 0.6180339887498949) % 1.0

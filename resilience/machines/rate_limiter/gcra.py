@@ -1,0 +1,72 @@
+"""GCRA: a token bucket in one number.
+
+The generic cell rate algorithm (ATM Forum Traffic Management 4.0, virtual scheduling) keeps only the
+*theoretical arrival time*: when the bucket would be full again. A unit moves it by `interval`; a request
+conforms unless that puts it further ahead than `tolerance`, the time a whole burst takes.
+
+    rule = GCRA(limit=100, period=1.0, burst=20)
+
+Promise: in any window of length W at most `burst + limit / period * W` units.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from resilience.machines.rate_limiter.rule import BurstRule, check_burst, check_limit
+
+
+class GCRA(BurstRule):
+    """`limit` units per `period`, evenly spaced, with up to `burst` at once after a rest.
+
+    `burst` defaults to `limit` (at least 1). The state is one float, the theoretical arrival time.
+    """
+
+    __slots__ = ("interval", "tolerance")
+
+    algorithm: ClassVar[str] = "gcra"
+    interval: float
+    tolerance: float
+
+    def __init__(self, limit: float, period: float, burst: float | None = None) -> None:
+        limit, period = check_limit(limit, period)
+        burst = check_burst(burst, limit)
+        interval = period / limit
+        self._fill(limit, period, burst=burst, capacity=burst, interval=interval, tolerance=interval * burst)
+
+    def wait(self, state: float | None, now: float, cost: float) -> float:
+        """Return the time until `cost` units conform."""
+        if state is None or state <= now:
+            return 0.0
+        # In this order: at most 0 for a bucket that is just full, whatever the rounding.
+        excess = (state - now) + (cost * self.interval - self.tolerance)
+        return excess if excess > 0.0 else 0.0
+
+    def take(self, state: float | None, now: float, cost: float, wait: float) -> float:
+        """Return the arrival time that follows `cost` units at `now + wait`."""
+        start = now + wait
+        if state is not None and state > start:
+            start = state
+        return start + cost * self.interval
+
+    def refund(self, state: float | None, now: float, cost: float) -> float | None:
+        """Return the arrival time without `cost` units."""
+        if state is None:
+            return None
+        state -= cost * self.interval
+        return state if state > now else None
+
+    def remaining(self, state: float | None, now: float) -> float:
+        """Return the units that conform right now."""
+        if state is None or state <= now:
+            return self.burst
+        left = (self.tolerance - (state - now)) / self.interval
+        return left if left > 0.0 else 0.0
+
+    def fresh_at(self, state: float) -> float:
+        """Return when the bucket is full again."""
+        return state
+
+    def position(self, state: float) -> float:
+        """Return the arrival time itself: every take moves it forward."""
+        return state

@@ -1,0 +1,91 @@
+"""Sliding window counter: two counts stand for a window that slides.
+
+The estimate of the last period is `previous * (1 - elapsed) + current`, where `elapsed` is the fraction of
+the current window that has passed (Cloudflare, "How we built rate limiting capable of scaling to millions
+of domains", 2017; they measured 0.003 % of decisions wrong).
+
+    rule = SlidingWindow(limit=100, period=60.0)
+
+Promise: whenever a unit is admitted the estimate stays at or below `limit`; hence at most `limit` in each
+aligned window. Real traffic may be above the limit by as much as the previous window was uneven.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, TypeAlias
+
+from resilience.machines.rate_limiter.rule import BaseRule, check_window, index_of, text
+
+Counts: TypeAlias = tuple[int, float, float]
+"""The last window that has anything booked, the units in it, and those in the window before."""
+
+
+class SlidingWindow(BaseRule):
+    """`limit` units (at least 1) in an estimated window of `period` that ends now."""
+
+    __slots__ = ()
+
+    algorithm: ClassVar[str] = "sliding_window"
+
+    def __init__(self, limit: float, period: float) -> None:
+        self._fill(*check_window(limit, period))
+
+    def _at(self, state: Counts | None, moment: float) -> Counts:
+        """Return the counts as of `moment`; a window that is booked ahead stays."""
+        current = index_of(moment, self.period)
+        if state is None or state[0] < current - 1:
+            return current, 0.0, 0.0
+        if state[0] == current - 1:
+            return current, 0.0, state[1]
+        return state
+
+    def wait(self, state: Counts | None, now: float, cost: float) -> float:
+        """Return the time until the estimate has room for `cost`."""
+        window, current, previous = self._at(state, now)
+        room = self.limit - cost - current
+        if room < 0.0:  # not in this window, whatever the previous one held
+            window, previous, room = window + 1, current, self.limit - cost
+        start = window * self.period
+        if previous > room:  # room for this much of the previous window: wait until no more of it counts
+            start += (1.0 - room / previous) * self.period
+        elif window <= index_of(now, self.period):
+            return 0.0
+        return start - now if start > now else 0.0
+
+    def take(self, state: Counts | None, now: float, cost: float, wait: float) -> Counts:
+        """Return the counts with `cost` in the window of `now + wait`."""
+        window, current, previous = self._at(state, now + wait)
+        if current + cost > self.limit:  # rounding put the moment a hair before its window
+            return window + 1, cost, current
+        return window, current + cost, previous
+
+    def refund(self, state: Counts | None, now: float, cost: float) -> Counts | None:
+        """Return the counts less `cost`; a window ahead that becomes empty hands over to the one before."""
+        if state is None:
+            return None
+        window, current, previous = state
+        if current > cost:
+            return window, current - cost, previous
+        previous = previous - (cost - current)
+        if previous < 0.0:
+            previous = 0.0
+        if window > index_of(now, self.period):  # two windows before is forgotten: it must count as full
+            return window - 1, previous, self.limit
+        return (window, 0.0, previous) if previous > 0.0 else None
+
+    def remaining(self, state: Counts | None, now: float) -> float:
+        """Return the room the estimate leaves, 0 when bookings lie beyond the current window."""
+        window, current, previous = self._at(state, now)
+        elapsed = now / self.period - window
+        if elapsed < 0.0:
+            return 0.0
+        left = self.limit - (previous * (1.0 - elapsed) + current)
+        return left if left > 0.0 else 0.0
+
+    def fresh_at(self, state: Counts) -> float:
+        """Return when the last window in use has slid out of sight."""
+        return (state[0] + 2) * self.period
+
+    def position(self, state: Counts) -> str:
+        """Return window and counts: every take moves one of them up."""
+        return text(*state)

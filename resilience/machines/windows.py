@@ -1,0 +1,234 @@
+"""Sliding windows of call outcomes: how many calls, how many failures, how many slow ones.
+
+A breaker asks "what share of recent calls failed?". Recent is either the last N calls or the last T seconds:
+
+    window = CountWindow(100)          # or TimeWindow(30.0)
+    window.add(now, failure=True, slow=False)
+    calls, failures, slow = window.totals(now)
+
+Every window keeps running sums, so that adding and reading cost the same however long the window is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+
+class Window(Protocol):
+    """What a circuit breaker needs of a window.
+
+    The three attributes are the sums as of the last `add`; `totals` answers for any later time.
+    """
+
+    calls: int
+    failures: int
+    slow: int
+
+    def add(self, now: float, failure: bool, slow: bool) -> None:
+        """Count one call that ended at `now` (seconds on a monotonic clock)."""
+        ...
+
+    def totals(self, now: float) -> tuple[int, int, int]:
+        """Calls, failures and slow calls in the window that ends at `now`. Reading changes nothing."""
+        ...
+
+    def clear(self) -> None:
+        """Forget every outcome."""
+        ...
+
+
+class CountWindow:
+    """The outcomes of the last `size` calls, one byte each.
+
+    Raises TypeError or ValueError unless `size` is an integer of at least 1.
+    """
+
+    __slots__ = ("_next", "_ring", "calls", "failures", "size", "slow")
+
+    def __init__(self, size: int) -> None:
+        check_integer("size", size, 1)
+        self.size = size
+        self._next = 0
+        self.clear()
+
+    def add(self, now: float, failure: bool, slow: bool) -> None:
+        """Count one call; the oldest of more than `size` is forgotten. `now` plays no part."""
+        code = (1 if failure else 0) + (2 if slow else 0)
+        ring = self._ring
+        index = self._next
+        old = ring[index]
+        # A healthy dependency overwrites 0 with 0: nothing to adjust. An unused byte counts as 0 too.
+        if old != code:
+            ring[index] = code
+            self.failures += (code & 1) - (old & 1)
+            self.slow += (code >> 1) - (old >> 1)
+        index += 1
+        self._next = index if index < self.size else 0
+        if self.calls < self.size:
+            self.calls += 1
+
+    def totals(self, now: float) -> tuple[int, int, int]:
+        """Calls, failures and slow calls among the last `size`; they do not age."""
+        return self.calls, self.failures, self.slow
+
+    def clear(self) -> None:
+        """Forget every outcome."""
+        self.calls = self.failures = self.slow = 0
+        self._ring = bytearray(self.size)
+        self._next = 0
+
+
+class TimeWindow:
+    """The outcomes of the last `period` seconds, in `buckets` (10 by default) that are dropped whole.
+
+    The current bucket is still filling, so the window covers between `period * (1 - 1 / buckets)` and
+    `period` seconds. Buckets rotate when something is added, never by a timer. If the clock runs backwards,
+    the window stands still until it has caught up.
+
+    Raises TypeError or ValueError unless `period` is a positive finite number and `buckets` an integer of at
+    least 1.
+    """
+
+    __slots__ = (
+        "_calls", "_ends", "_epoch", "_failures", "_slot", "_slow", "_width",
+        "buckets", "calls", "failures", "period", "slow",
+    )  # fmt: skip
+
+    def __init__(self, period: float, buckets: int = 10) -> None:
+        check_number("period", period, above=0)
+        check_integer("buckets", buckets, 1)
+        self.period = period
+        self.buckets = buckets
+        self._width = period / buckets
+        # The current bucket is [epoch * width, ends); before the first outcome it lies in the infinite past.
+        self._epoch = 0
+        self._ends = -math.inf
+        self.clear()
+
+    def add(self, now: float, failure: bool, slow: bool) -> None:
+        """Count one call in the bucket of `now`, dropping the buckets that have left the window."""
+        if now >= self._ends:
+            self._rotate(now)
+        slot = self._slot
+        self._calls[slot] += 1
+        self.calls += 1
+        if failure:
+            self._failures[slot] += 1
+            self.failures += 1
+        if slow:
+            self._slow[slot] += 1
+            self.slow += 1
+
+    def totals(self, now: float) -> tuple[int, int, int]:
+        """Calls, failures and slow calls in the window that ends at `now`. Reading changes nothing."""
+        calls, failures, slow = self.calls, self.failures, self.slow
+        if now >= self._ends:
+            for slot in self._leaving(int(now // self._width)):
+                calls -= self._calls[slot]
+                failures -= self._failures[slot]
+                slow -= self._slow[slot]
+        return calls, failures, slow
+
+    def clear(self) -> None:
+        """Forget every outcome."""
+        self.calls = self.failures = self.slow = 0
+        self._calls = [0] * self.buckets
+        self._failures = [0] * self.buckets
+        self._slow = [0] * self.buckets
+        self._slot = 0
+
+    def _leaving(self, epoch: int) -> list[int]:
+        """The slots that leave the window when bucket number `epoch` begins, oldest first."""
+        steps = min(epoch - self._epoch, self.buckets)
+        return [(self._slot + step) % self.buckets for step in range(1, steps + 1)]
+
+    def _rotate(self, now: float) -> None:
+        epoch = int(now // self._width)
+        for slot in self._leaving(epoch):
+            self.calls -= self._calls[slot]
+            self.failures -= self._failures[slot]
+            self.slow -= self._slow[slot]
+            self._calls[slot] = self._failures[slot] = self._slow[slot] = 0
+            self._slot = slot
+        self._epoch = epoch
+        self._ends = (epoch + 1) * self._width
+
+
+class RollingSum:
+    """A sum of amounts over the last `period` seconds, in `buckets`, from which an amount can be taken back.
+
+    Raises like `TimeWindow`.
+    """
+
+    __slots__ = ("_amounts", "_epochs", "_latest", "_width", "buckets", "period")
+
+    def __init__(self, period: float, buckets: int = 10) -> None:
+        check_number("period", period, above=0)
+        check_integer("buckets", buckets, 1)
+        self.period = period
+        self.buckets = buckets
+        self._width = period / buckets
+        # amounts[i] belongs to bucket number epochs[i]; it means nothing once that bucket has left the
+        # window.
+        self._amounts = [0.0] * buckets
+        self._epochs: list[int | None] = [None] * buckets
+        self._latest: int | None = None
+
+    def add(self, now: float, amount: float) -> None:
+        """Add `amount` at `now`."""
+        epoch = self._epoch(now)
+        self._latest = epoch
+        slot = epoch % self.buckets
+        if self._epochs[slot] == epoch:
+            self._amounts[slot] += amount
+        else:
+            self._epochs[slot] = epoch
+            self._amounts[slot] = amount
+
+    def withdraw(self, added_at: float, amount: float) -> None:
+        """Take back an `amount` that was added at `added_at`; nothing to do if that has left the window."""
+        epoch = int(added_at // self._width)
+        slot = epoch % self.buckets
+        if self._epochs[slot] == epoch:
+            self._amounts[slot] = max(0.0, self._amounts[slot] - amount)
+
+    def total(self, now: float) -> float:
+        """The sum over the window that ends at `now`. Reading changes nothing."""
+        oldest = self._epoch(now) - self.buckets
+        pairs = zip(self._epochs, self._amounts, strict=True)
+        return sum(amount for epoch, amount in pairs if epoch is not None and epoch > oldest)
+
+    def _epoch(self, now: float) -> int:
+        """The bucket number of `now`, never before the latest one: a clock that steps back stands still."""
+        epoch = int(now // self._width)
+        return epoch if self._latest is None else max(epoch, self._latest)
+
+
+def check_integer(name: str, value: object, least: int) -> None:
+    """Refuse what is not an integer (a bool is none) of at least `least`, naming the field and the rule."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
+
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+) -> None:
+    """Refuse what is not a finite number (a bool is none) in the bounds, naming the field and the rule."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    if above is not None and value <= above:
+        raise ValueError(f"{name} must be greater than {above}, got {value!r}")
+    if least is not None and value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be at most {most}, got {value!r}")

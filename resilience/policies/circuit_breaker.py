@@ -1,0 +1,199 @@
+"""CircuitBreaker: stop calling what fails, and find out carefully when it is back.
+
+    breaker = CircuitBreaker(failure_rate=0.5, minimum_calls=20, open_for=5)
+
+    @breaker
+    async def charge(order): ...
+
+The rules are in `resilience.machines.circuit_breaker`; this is the shell that times calls and reports verdicts.
+"""
+
+from __future__ import annotations
+
+import random as _random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .. import clock
+from .._rejecting import Mode, RejectingGuard
+from ..call import Call
+from ..errors import CircuitOpenError
+from ..events import CircuitClosed, CircuitHalfOpened, CircuitIsolated, CircuitOpened, Event, Listener
+from ..machines.circuit_breaker import (
+    Admission,
+    BreakerMetrics,
+    BreakerRule,
+    BreakerState,
+    CircuitBreakerMachine,
+    Rejection,
+    Transition,
+)
+from ..store import MemoryStore, Store, named
+from ..verdict import SUCCESS, On, Verdict, classifier
+
+
+class _Passage:
+    """One admitted call; without a machine it passed in shadow mode and is not counted."""
+
+    __slots__ = ("admission", "machine", "since")
+
+    def __init__(self, machine: CircuitBreakerMachine | None, admission: Admission | None, since: float) -> None:
+        self.machine = machine
+        self.admission = admission
+        self.since = since
+
+
+class CircuitBreaker(RejectingGuard[_Passage]):
+    """Open when too many recent calls failed or were slow; half-open after a while; close when probes succeed.
+
+    Opens when, of at least `minimum_calls` (20) in the window, the share of failures reaches `failure_rate`
+    (0.5; None: never) or that of calls longer than `slow_call` seconds reaches `slow_rate` (None: never). The
+    window is the last `count` calls (100 when neither is given) or the last `period` seconds in `buckets` (10).
+    Stays open `open_for` seconds (5), times `open_growth` (2) each time it opens again without having closed,
+    up to `open_max` (300), plus up to `jitter` (0.2) of that. Then `probes` calls (3) may pass, each with a
+    lease of `probe_lease` seconds (30): a probe that hangs or dies counts as a failure when its lease ends, a
+    cancelled one frees its place at once and has no verdict. Answers to calls admitted before the last change
+    of state are dropped.
+
+    `on` and `on_result` say what a failure is; by default every exception except rejections. Cancellation is
+    never an outcome. With `keyed` (default) calls with a key have a circuit per key, for about `max_keys` keys;
+    open circuits are never forgotten.
+
+    Raises CircuitOpenError with `retry_after` while it is open. Bad options raise ValueError or TypeError.
+    """
+
+    def __init__(
+        self,
+        *,
+        failure_rate: float | None = 0.5,
+        slow_rate: float | None = None,
+        slow_call: float | None = None,
+        minimum_calls: int = 20,
+        count: int | None = None,
+        period: float | None = None,
+        buckets: int = 10,
+        open_for: float = 5.0,
+        open_max: float = 300.0,
+        open_growth: float = 2.0,
+        jitter: float = 0.2,
+        probes: int = 3,
+        probe_lease: float = 30.0,
+        on: On | None = None,
+        on_result: Callable[[Any], bool] | None = None,
+        mode: Mode = "enforce",
+        keyed: bool = True,
+        max_keys: int = 10_000,
+        store: Store | None = None,
+        random: Callable[[], float] = _random.random,
+        name: str | None = None,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        super().__init__(name, listeners, mode, keyed)
+        self.rule = BreakerRule(
+            failure_rate=failure_rate,
+            slow_rate=slow_rate,
+            slow_call=slow_call,
+            minimum_calls=minimum_calls,
+            count=count,
+            period=period,
+            buckets=buckets,
+            open_for=open_for,
+            open_max=open_max,
+            open_growth=open_growth,
+            jitter=jitter,
+            probes=probes,
+            probe_lease=probe_lease,
+        )
+        self._classifier = classifier(on, on_result)
+        self._random = random
+        name = named(name, self.name, store)
+        self._machines = (store or MemoryStore()).breakers(name, self.rule, max_keys)
+
+    def state(self, key: str = "") -> BreakerState:
+        """The state of a circuit now. Reading changes nothing."""
+        machine = self._machines.find(key)
+        return BreakerState.CLOSED if machine is None else machine.state_at(clock.now())
+
+    def metrics(self, key: str = "") -> BreakerMetrics:
+        """State, counts in the window, generation and time to the next probe. Reading changes nothing."""
+        machine = self._machines.find(key) or CircuitBreakerMachine(self.rule)
+        return machine.metrics(clock.now())
+
+    def keys(self) -> list[str]:
+        """The keys that have a circuit in memory."""
+        return [key for key, _ in self._machines.items()]
+
+    def isolate(self, key: str = "") -> None:
+        """Open a circuit by hand, until `reset`."""
+        self._report("", key, self._machines.get(key).isolate(clock.now()))
+
+    def reset(self, key: str = "") -> None:
+        """Close a circuit and forget its counts. Calls under way are not counted any more."""
+        self._report("", key, self._machines.get(key).reset(clock.now()))
+
+    def enter(self, call: Call) -> _Passage:
+        """Admit the call if its circuit is closed or a probe's place is free. Raises CircuitOpenError."""
+        if self._mode == "off":
+            return _NOT_COUNTED
+        now = clock.now()
+        key = self.key_of(call)
+        machine = self._machines.get(key)
+        admission = machine.admission or machine.admit(now)
+        if admission.transitions:
+            self._report(call.operation.name, key, admission.transitions)
+        if isinstance(admission, Rejection):
+            self.reject(call, self._error(call, admission))
+            return _NOT_COUNTED
+        return _Passage(machine, admission, now)
+
+    def leave(self, call: Call, token: _Passage, result: Any, error: BaseException | None) -> None:
+        """Report the verdict; a cancelled call frees its place without one."""
+        machine, admission = token.machine, token.admission
+        if machine is None or admission is None:
+            return
+        now = clock.now()
+        if error is not None and not isinstance(error, Exception):
+            transitions = machine.release(now, admission)
+        else:
+            try:
+                verdict = self._judge(call, result, error)
+            except BaseException:  # a broken predicate is its author's to see, and costs no probe its place
+                machine.release(now, admission)
+                raise
+            transitions = machine.record(now, admission, verdict, now - token.since, self._random())
+        if transitions:
+            self._report(call.operation.name, self.key_of(call), transitions)
+
+    def _judge(self, call: Call, result: Any, error: Exception | None) -> Verdict:
+        judge = self._classifier or call.operation.classifier
+        if error is not None:
+            return judge.error(error)
+        return SUCCESS if judge.result is None else judge.result(result)
+
+    def _error(self, call: Call, rejection: Rejection) -> CircuitOpenError:
+        when = "" if rejection.retry_after is None else f", try again in {rejection.retry_after:.3g} s"
+        key = self.key_of(call)
+        return CircuitOpenError(
+            f"{self.name}{f' for {key!r}' if key else ''} is {rejection.state.value.replace('_', '-')}{when}",
+            policy=self.name,
+            retry_after=rejection.retry_after,
+        )
+
+    def _report(self, operation: str, key: str, transitions: Iterable[Transition]) -> None:
+        if self.listeners:
+            for transition in transitions:
+                self.emit(self._event(operation, key, transition))
+
+    def _event(self, operation: str, key: str, transition: Transition) -> Event:
+        generation = transition.generation
+        if transition.new is BreakerState.OPEN:
+            return CircuitOpened(operation, self.name, key, generation, transition.open_for or 0.0)
+        kinds = {
+            BreakerState.CLOSED: CircuitClosed,
+            BreakerState.HALF_OPEN: CircuitHalfOpened,
+            BreakerState.ISOLATED: CircuitIsolated,
+        }
+        return kinds[transition.new](operation, self.name, key, generation)
+
+
+_NOT_COUNTED = _Passage(None, None, 0.0)

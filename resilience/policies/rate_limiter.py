@@ -1,0 +1,235 @@
+"""RateLimiter: no more than so many calls in a time, here or across all processes.
+
+    limiter = RateLimiter("100/s", burst=20)
+    limiter = RateLimiter("10/s", "1000/h", name="search", store=RedisStore.from_url("redis://localhost"))
+
+The limit answers *when* a call may go, in one decision; the caller waits exactly that long, in line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import anyio
+
+from .. import clock
+from .._line import Line
+from .._rejecting import Mode, RejectingGuard
+from .._validate import at_most, not_negative, one_of, positive
+from ..call import Call
+from ..errors import RateLimitedError, StoreUnavailableError
+from ..events import Listener, PermitAwaited, StoreDegraded, StoreRecovered
+from ..limiter_state import LimiterSpec, LocalLimiter
+from ..machines.rate_limiter import GCRA, Decision, Rule, TokenBucket
+from ..memory_limiter import MemoryLimiter
+from ..rates import Algorithm, make_rule
+from ..store import MemoryStore, Store, named
+
+OnOutage: TypeAlias = Literal["local", "open", "closed"]
+"""Without the shared store: a limit in this process, no limit, or no calls."""
+
+
+class RateLimiter(RejectingGuard[bool]):
+    """Admit calls at the given rates; all of several rates must agree, and are charged all or none.
+
+    A rate is a string (`"100/s"`, `"10/minute"`) or a rule object. `algorithm` is `gcra` (default),
+    `token_bucket`, `fixed_window`, `sliding_window`, `sliding_log` or `leaky_bucket`; `burst`, for the first two, is
+    how many units may go at once after a rest (default: the limit). A call costs `cost` units, a number or a
+    function of the call; by default the cost given with `bind` or `guard`, 1 without.
+
+    A call that may not go now waits, first come first served, at most `max_wait` seconds (default: as long as its
+    deadline allows, 0: not at all) and is refused at once if that cannot suffice. Refusals cost nothing, cancelled
+    waits are refunded. With `keyed` (default) calls with a key have the limit per key.
+
+    With a shared `store`, one round trip decides, waiting included. If the store does not answer, `on_outage`
+    decides: `local` limits in this process at `local_share` (default 1.0) of the rates, `open` admits, `closed`
+    refuses.
+
+    Raises RateLimitedError with `retry_after`; ValueError for a cost that is not positive or above the burst.
+    """
+
+    def __init__(
+        self,
+        *rates: str | Rule[Any],
+        burst: float | None = None,
+        algorithm: Algorithm = "gcra",
+        cost: float | Callable[[Call], float] | None = None,
+        max_wait: float | None = None,
+        mode: Mode = "enforce",
+        keyed: bool = True,
+        max_keys: int = 1_000_000,
+        store: Store | None = None,
+        on_outage: OnOutage = "local",
+        local_share: float = 1.0,
+        name: str | None = None,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        super().__init__(name, listeners, mode, keyed)
+        if not rates:
+            raise ValueError('rates must hold at least one rate, such as "100/s"')
+        self.rules = tuple(make_rule(rate, algorithm, burst) for rate in rates)
+        if len({rule.algorithm for rule in self.rules}) > 1:
+            raise ValueError("rates must all have the same algorithm: they are decided in one step")
+        self.max_wait = math.inf if max_wait is None else not_negative("max_wait", max_wait)
+        one_of("on_outage", on_outage, ("local", "open", "closed"))
+        self.on_outage = on_outage
+        share = at_most("local_share", positive("local_share", local_share), 1.0)
+        self._cost = cost if cost is None or callable(cost) else positive("cost", cost)
+        state = (store or MemoryStore()).limiter(LimiterSpec(named(name, self.name, store), self.rules, max_keys))
+        if isinstance(state, LocalLimiter):
+            self._remote = None
+            self._line = Line(state, self.rules)
+        else:
+            self._remote = state
+            rules = [_scaled(rule, share) for rule in self.rules]
+            self._line = Line(MemoryLimiter(rules, max_keys), rules)
+        self._degraded_since: float | None = None
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the shared store did not answer last time."""
+        return self._degraded_since is not None
+
+    async def peek(self, *, key: str = "", cost: float = 1) -> Decision:
+        """What a call of that cost would be told now; changes nothing.
+
+        Raises StoreUnavailableError if a shared store does not answer.
+        """
+        costs = (cost,) * len(self.rules)
+        if self._remote is None:
+            return self._line.limiter.peek(key, costs)
+        return await self._remote.peek(key, costs)
+
+    async def refund(self, *, key: str = "", cost: float = 1) -> None:
+        """Give units back that were taken and not used. Raises StoreUnavailableError, see `peek`."""
+        costs = (cost,) * len(self.rules)
+        if self._remote is None:
+            self._line.limiter.refund(key, costs)
+        else:
+            await self._remote.refund(key, costs)
+
+    async def reset(self, *, key: str = "") -> None:
+        """Give a key its whole limit back. Raises StoreUnavailableError, see `peek`."""
+        if self._remote is None:
+            self._line.limiter.reset(key)
+        else:
+            await self._remote.reset(key)
+
+    def enter(self, call: Call) -> bool | None:
+        """Take the cost if it may go now. Refuses at once what would wait too long."""
+        if self._mode == "off":
+            return True
+        if self._remote is not None:
+            return None
+        return self._try_line(call, self.key_of(call), self._costs(call))
+
+    async def wait(self, call: Call) -> bool:
+        """Ask a shared store, or wait in line."""
+        key, costs = self.key_of(call), self._costs(call)
+        since = clock.now()
+        if self._remote is None:
+            decision = await self._line.take(key, costs, self._patience(call))
+        else:
+            answer = await self._ask(call, key, costs)
+            if isinstance(answer, bool):
+                return answer
+            decision = answer
+        if not decision.allowed:
+            return self._refuse(call, decision)
+        if self.listeners and decision.wait > 0.0:
+            self.emit(PermitAwaited(call.operation.name, self.name, key, clock.now() - since))
+        return True
+
+    def leave(self, call: Call, token: bool, result: Any, error: BaseException | None) -> None:
+        """Nothing to give back: a call that ran has used its units."""
+
+    def _try_line(self, call: Call, key: str, costs: tuple[float, ...]) -> bool | None:
+        if self._line.try_take(key, costs):
+            return True
+        wait = self._line.estimate(key, costs)
+        if self._mode == "shadow" or wait > self._patience(call):
+            decision = self._line.limiter.peek(key, costs)
+            return self._refuse(call, decision._replace(wait=wait))
+        return None
+
+    async def _ask(self, call: Call, key: str, costs: tuple[float, ...]) -> Decision | bool:
+        """One round trip to the shared store, then the wait it told; True if the outage rule admitted the call."""
+        assert self._remote is not None
+        patience = 0.0 if self._mode == "shadow" else self._patience(call)
+        try:
+            booking = await self._remote.acquire(key, costs, patience)
+        except StoreUnavailableError as error:
+            return await self._without_store(call, key, costs, error)
+        self._recovered(call)
+        if booking.decision.allowed and booking.decision.wait > 0.0:
+            try:
+                await anyio.sleep(booking.decision.wait)
+            except BaseException:
+                await self._give_back(key, costs, booking.stamp)
+                raise
+        return booking.decision
+
+    async def _give_back(self, key: str, costs: tuple[float, ...], stamp: object) -> None:
+        assert self._remote is not None
+        with anyio.CancelScope(shield=True):  # bounded: every store operation has a deadline
+            try:
+                await self._remote.refund(key, costs, stamp)
+            except StoreUnavailableError:
+                return  # stays charged: less is admitted, never more
+
+    async def _without_store(
+        self, call: Call, key: str, costs: tuple[float, ...], error: StoreUnavailableError
+    ) -> Decision | bool:
+        if self._degraded_since is None:
+            self._degraded_since = clock.now()
+            if self.listeners:
+                self.emit(StoreDegraded(call.operation.name, self.name, self.on_outage, error))
+        if self.on_outage == "open":
+            return True
+        if self.on_outage == "closed":
+            refusal = RateLimitedError(f"{self.name}: the shared store does not answer", policy=self.name)
+            refusal.__cause__ = error
+            self.reject(call, refusal)
+            return True
+        return self._try_line(call, key, costs) or await self._line.take(key, costs, self._patience(call))
+
+    def _recovered(self, call: Call) -> None:
+        since, self._degraded_since = self._degraded_since, None
+        if since is not None and self.listeners:
+            self.emit(StoreRecovered(call.operation.name, self.name, clock.now() - since))
+
+    def _costs(self, call: Call) -> tuple[float, ...]:
+        cost = self._cost
+        if cost is None:
+            cost = call.cost
+        elif callable(cost):
+            cost = cost(call)
+        return (cost,) * len(self.rules)
+
+    def _patience(self, call: Call) -> float:
+        """Seconds that a call may wait: the option, cut to its deadline."""
+        if call.deadline is None:
+            return self.max_wait
+        return min(self.max_wait, call.deadline - clock.now())
+
+    def _refuse(self, call: Call, decision: Decision) -> bool:
+        rule = self.rules[decision.binding]
+        self.reject(
+            call,
+            RateLimitedError(
+                f"{self.name}: more than {rule.limit:g} per {rule.period:g} s, try again in {decision.wait:.3g} s",
+                policy=self.name,
+                retry_after=decision.wait,
+            ),
+        )
+        return True
+
+
+def _scaled(rule: Rule[Any], share: float) -> Rule[Any]:
+    """The same rule with a share of its limit; periods grow instead where a window needs a whole unit."""
+    kind: Any = type(rule)
+    if isinstance(rule, GCRA | TokenBucket):
+        return kind(rule.limit * share, rule.period, max(1.0, rule.burst * share))  # type: ignore[no-any-return]
+    return kind(rule.limit, rule.period / share)  # type: ignore[no-any-return]

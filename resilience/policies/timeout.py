@@ -1,0 +1,92 @@
+"""Timeout: ends a call that takes too long.
+
+    @Timeout(2.0)
+    async def fetch(url): ...
+
+Outermost in a pipeline it limits the whole operation, innermost each attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from .. import clock
+from .._deadlines import Alarm, arm
+from .._validate import positive
+from ..call import Call
+from ..errors import TimedOutError
+from ..events import CallTimedOut, Listener
+from ..policy import Guard
+
+T = TypeVar("T")
+
+
+class _Armed:
+    """One call under a Timeout; `alarm` is None once the result lives on in a lease."""
+
+    __slots__ = ("alarm", "deadline", "outer")
+
+    def __init__(self, alarm: Alarm, deadline: float, outer: float | None) -> None:
+        self.alarm: Alarm | None = alarm
+        self.deadline = deadline
+        self.outer = outer
+
+
+class Timeout(Guard[_Armed]):
+    """Cancel the call after `seconds` and raise `TimedOutError` (also a `TimeoutError`).
+
+    Of nested timeouts the one whose deadline passed raises; a cancellation from outside is never disguised as
+    a timeout. Policies inside the timeout know the deadline: no retry sleeps past it, no queue waits past it.
+    Around an async generator or a streamed response the seconds count while the next item is being awaited, up
+    to one deadline for all of them.
+
+    Raises ValueError at construction unless `seconds` is positive and finite.
+    """
+
+    def __init__(self, seconds: float, *, name: str | None = None, listeners: Sequence[Listener] = ()) -> None:
+        super().__init__(name, listeners)
+        self.seconds = positive("seconds", seconds)
+
+    def enter(self, call: Call) -> _Armed:
+        """Set the deadline."""
+        outer = call.deadline
+        deadline = clock.now() + self.seconds
+        if outer is None or deadline < outer:
+            call.deadline = deadline
+        return _Armed(arm(self.seconds), deadline, outer)
+
+    def leave(self, call: Call, token: _Armed, result: Any, error: BaseException | None) -> None:
+        """Take the deadline back. Raises TimedOutError if it ended the call."""
+        call.deadline = token.outer
+        if token.alarm is not None and token.alarm.disarm(error):
+            self._expired(call, error)
+
+    def suspend(self, call: Call, token: _Armed) -> _Armed:
+        """Hand the rest of the deadline to the lease, which has one task per step."""
+        if call.lease is not None:
+            call.lease.limit(token.deadline, self)
+        self.leave(call, token, None, None)
+        token.alarm = None
+        return token
+
+    async def run_until(self, call: Call, deadline: float, step: Callable[[], Awaitable[T]]) -> T:
+        """Await one step of a result that is still alive. Raises TimedOutError at `deadline`."""
+        alarm = arm(deadline - clock.now())
+        try:
+            result = await step()
+        except BaseException as error:
+            if alarm.disarm(error):
+                self._expired(call, error)
+            raise
+        alarm.disarm(None)
+        return result
+
+    def _expired(self, call: Call, cause: BaseException | None) -> NoReturn:
+        if self.listeners:
+            self.emit(CallTimedOut(call.operation.name, self.name, self.seconds))
+        raise TimedOutError(
+            f"{call.operation.name} did not finish within {self.seconds:g} s",
+            policy=self.name,
+            seconds=self.seconds,
+        ) from cause
