@@ -5,48 +5,52 @@
     @Pipeline(Timeout(10), Retry(attempts=3))
     async def fetch(): ...
 
-Works on asyncio and trio. Nothing but anyio is imported here; adapters are packages of their own.
+Works on asyncio and trio. Nothing but anyio is needed; adapters are packages of their own. A name is imported
+when it is first used, so that `import resilience` costs next to nothing.
 """
 
 from __future__ import annotations
 
-from ._deadlines import current_deadline
-from .bound import Bound
-from .call import Call, Lease, Operation
-from .errors import (
-    BulkheadFullError,
-    CircuitOpenError,
-    HazardWarning,
-    RateLimitedError,
-    RejectedError,
-    ResilienceError,
-    StoreUnavailableError,
-    TimedOutError,
-)
-from .events import Event, Listener
-from .machines.backoff import Backoff
-from .machines.circuit_breaker import BreakerMetrics, BreakerState
-from .machines.rate_limiter import (
-    GCRA,
-    Decision,
-    FixedWindow,
-    LeakyBucket,
-    SlidingLog,
-    SlidingWindow,
-    TokenBucket,
-)
-from .machines.retry_budget import RatioBudget, TokenBudget
-from .outcome import Outcome
-from .pipeline import Pipeline
-from .policies.bulkhead import Bulkhead
-from .policies.circuit_breaker import CircuitBreaker
-from .policies.fallback import Fallback, LastGood, Value
-from .policies.rate_limiter import RateLimiter
-from .policies.retry import Retry
-from .policies.timeout import Timeout
-from .policy import Guard, Policy
-from .store import MemoryStore, Store
-from .verdict import Advice, Classifier, Verdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._deadlines import current_deadline
+    from .bound import Bound
+    from .call import Call, Lease, Operation
+    from .errors import (
+        BulkheadFullError,
+        CircuitOpenError,
+        HazardWarning,
+        RateLimitedError,
+        RejectedError,
+        ResilienceError,
+        StoreUnavailableError,
+        TimedOutError,
+    )
+    from .events import Event, Listener
+    from .machines.backoff import Backoff
+    from .machines.circuit_breaker import BreakerMetrics, BreakerState
+    from .machines.rate_limiter import (
+        GCRA,
+        Decision,
+        FixedWindow,
+        LeakyBucket,
+        SlidingLog,
+        SlidingWindow,
+        TokenBucket,
+    )
+    from .machines.retry_budget import RatioBudget, TokenBudget
+    from .outcome import Outcome
+    from .pipeline import Pipeline
+    from .policies.bulkhead import Bulkhead
+    from .policies.circuit_breaker import CircuitBreaker
+    from .policies.fallback import Fallback, LastGood, Value
+    from .policies.rate_limiter import RateLimiter
+    from .policies.retry import Retry
+    from .policies.timeout import Timeout
+    from .policy import Guard, Policy
+    from .store import MemoryStore, Store
+    from .verdict import Advice, Classifier, Verdict
 
 __version__ = "0.1.0"
 
@@ -96,3 +100,49 @@ __all__ = [
     "Verdict",
     "current_deadline",
 ]
+
+_HOMES = {
+    "_deadlines": "current_deadline",
+    "bound": "Bound",
+    "call": "Call Lease Operation",
+    "errors": "BulkheadFullError CircuitOpenError HazardWarning RateLimitedError RejectedError ResilienceError "
+    "StoreUnavailableError TimedOutError",
+    "events": "Event Listener",
+    "machines.backoff": "Backoff",
+    "machines.circuit_breaker": "BreakerMetrics BreakerState",
+    "machines.rate_limiter": "GCRA Decision FixedWindow LeakyBucket SlidingLog SlidingWindow TokenBucket",
+    "machines.retry_budget": "RatioBudget TokenBudget",
+    "outcome": "Outcome",
+    "pipeline": "Pipeline",
+    "policies.bulkhead": "Bulkhead",
+    "policies.circuit_breaker": "CircuitBreaker",
+    "policies.fallback": "Fallback LastGood Value",
+    "policies.rate_limiter": "RateLimiter",
+    "policies.retry": "Retry",
+    "policies.timeout": "Timeout",
+    "policy": "Guard Policy",
+    "store": "MemoryStore Store",
+    "verdict": "Advice Classifier Verdict",
+}
+"""The public names by module, as imported for type checkers above."""
+
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+
+if not TYPE_CHECKING:  # or a type checker would find any name here
+
+    def __getattr__(name: str) -> object:
+        """Import a public name from its module, once."""
+        module = _HOME_OF.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value: object = getattr(import_module(f".{module}", __name__), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *__all__})

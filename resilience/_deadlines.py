@@ -17,12 +17,15 @@ the reverse order of arming.
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import clock
 
 if TYPE_CHECKING:
     import trio
+
+    from .call import Call
 
 
 class Alarm(Protocol):
@@ -35,11 +38,16 @@ class Alarm(Protocol):
 
 def arm(seconds: float) -> Alarm:
     """Cancel what the current task does after `seconds`, unless disarmed before."""
+    task = current_asyncio_task()
+    return _TrioAlarm(seconds) if task is None else AsyncioAlarm(task, seconds, task.cancelling())
+
+
+def current_asyncio_task() -> asyncio.Task[Any] | None:
+    """The asyncio task that runs this, or None under trio."""
     try:
-        task = asyncio.current_task()
+        return asyncio.current_task()
     except RuntimeError:  # no asyncio loop in this thread
-        task = None
-    return _TrioAlarm(seconds) if task is None else _AsyncioAlarm(task, seconds)
+        return None
 
 
 def current_deadline() -> float | None:
@@ -48,47 +56,51 @@ def current_deadline() -> float | None:
     Also finds deadlines of pipelines further out, whose call records are not at hand. Tasks started inside a
     call are not covered: under asyncio they are not cancelled by its deadline either.
     """
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return _trio_deadline()
+    task = current_asyncio_task()
     if task is None:
         return _trio_deadline()
-    alarm = _live.get(task)
-    return None if alarm is None else alarm.earliest
+    from ._sweep import swept_deadline
+
+    own = min((alarm.deadline for alarm in _alarms.get(task, ())), default=math.inf)
+    earliest = min(own, swept_deadline(task))
+    return None if earliest == math.inf else earliest
 
 
-_live: dict[asyncio.Task[Any], _AsyncioAlarm] = {}
-"""The innermost alarm of each task that has one."""
+def deadline_of(call: Call) -> float:
+    """The earliest end that anybody set for a call, infinite without one. For slow paths."""
+    own = math.inf if call.deadline is None else call.deadline
+    ambient = current_deadline()
+    return own if ambient is None else min(own, ambient)
 
 
-class _AsyncioAlarm:
-    __slots__ = ("_cancelling", "_fired", "_handle", "_outer", "_task", "earliest")
+_alarms: dict[asyncio.Task[Any], list[AsyncioAlarm]] = {}
+"""The alarms of each task that has any."""
 
-    earliest: float
-    """The deadline of this alarm or, if one further out is due before it, of that one."""
 
-    def __init__(self, task: asyncio.Task[Any], seconds: float) -> None:
-        deadline = clock.now() + seconds
-        outer = _live.get(task)
-        self.earliest = deadline if outer is None else min(deadline, outer.earliest)
-        self._outer = outer
+class AsyncioAlarm:
+    """A deadline of an asyncio task, `seconds` from now; `cancelling` is the count that it found on entry."""
+
+    __slots__ = ("_cancelling", "_fired", "_handle", "_task", "deadline")
+
+    def __init__(self, task: asyncio.Task[Any], seconds: float, cancelling: int) -> None:
+        self.deadline = clock.now() + seconds
         self._task = task
-        self._cancelling = task.cancelling()
+        self._cancelling = cancelling
         self._fired = False
         self._handle = task.get_loop().call_later(max(seconds, 0.0), self._fire)
-        _live[task] = self
+        _alarms.setdefault(task, []).append(self)
 
     def _fire(self) -> None:
         self._fired = True
         self._task.cancel()
 
     def disarm(self, error: BaseException | None) -> bool:
+        """End it; True if `error` is its own doing."""
         self._handle.cancel()
-        if self._outer is None:
-            _live.pop(self._task, None)
-        else:
-            _live[self._task] = self._outer
+        others = _alarms[self._task]
+        others.remove(self)
+        if not others:
+            del _alarms[self._task]
         if not self._fired:
             return False
         # Somebody else's cancellation may have arrived as well; then it is theirs to answer for.
@@ -116,4 +128,4 @@ def _trio_deadline() -> float | None:
     import trio
 
     deadline = trio.current_effective_deadline()
-    return None if deadline == float("inf") else clock.now() + deadline - trio.current_time()
+    return None if deadline == math.inf else clock.now() + deadline - trio.current_time()

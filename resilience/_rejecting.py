@@ -24,7 +24,7 @@ class RejectingGuard(Guard[Token], Generic[Token]):
         super().__init__(name, listeners)
         self.mode = mode
         self.keyed = keyed
-        self.rejected = 0
+        self.rejected: int = 0
         """Calls refused so far, those of shadow mode included."""
 
     @property

@@ -45,16 +45,16 @@ class Operation:
         classifier: Classifier = DEFAULT_CLASSIFIER,
         discard: Callable[[Any], Awaitable[None]] = close_result,
     ) -> None:
-        self.name = name
-        self.classifier = classifier
-        self.discard = discard
+        self.name: str = name
+        self.classifier: Classifier = classifier
+        self.discard: Callable[[Any], Awaitable[None]] = discard
 
 
 class Call:
     """One invocation of a protected function.
 
     `key` names the partition (tenant, host) for policies that keep state per key; `cost` is what it weighs in
-    a rate limiter; `attempt` counts from 1; `deadline` is on `resilience.clock` (None: no end is set);
+    a rate limiter; `attempt` counts from 1; `deadline` is one that an adapter brings, on `resilience.clock`;
     `repeatable` is False when the call must not be made twice (a POST, a one-shot body).
     """
 
@@ -84,16 +84,16 @@ class Call:
         repeatable: bool = True,
         lease: Lease | None = None,
     ) -> None:
-        self.operation = operation
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
-        self.key = key
-        self.cost = cost
-        self.attempt = 1
-        self.deadline = deadline
-        self.repeatable = repeatable
-        self.lease = lease
+        self.operation: Operation = operation
+        self.fn: Callable[..., Any] = fn
+        self.args: tuple[Any, ...] = args
+        self.kwargs: Mapping[str, Any] = kwargs
+        self.key: str = key
+        self.cost: float = cost
+        self.attempt: int = 1
+        self.deadline: float | None = deadline
+        self.repeatable: bool = repeatable
+        self.lease: Lease | None = lease
 
 
 async def invoke(call: Call) -> Any:

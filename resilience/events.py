@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, TypeAlias
 
-logger = logging.getLogger("resilience")
+logger: logging.Logger = logging.getLogger("resilience")
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class Pipeline(Enclosing):
             if not isinstance(policy, Policy):
                 raise TypeError(f"policies must be Policy objects, got {policy!r}")
         self.policies = policies
-        self.operation = Operation(self.name, classifier=classifier)
+        self.operation: Operation = Operation(self.name, classifier=classifier)
         for listener in listeners:
             self.listen(listener)
         for hazard in hazards(policies):

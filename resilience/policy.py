@@ -44,7 +44,7 @@ class Policy(ABC):
             raise ValueError(f"name must be a non-empty string, got {name!r}")
         self.name: str = name or type(self).__name__
         self.listeners: list[Listener] = list(listeners)
-        self.operation = Operation(self.name)
+        self.operation: Operation = Operation(self.name)
         self._handler: Handler | None = None
 
     @abstractmethod

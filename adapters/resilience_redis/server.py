@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 URL_VARIABLE = "RESILIENCE_REDIS_URL"
 
@@ -54,7 +54,7 @@ def find_server() -> Path | None:
 
 
 @contextlib.contextmanager
-def start_server(*options: str, wait: float = 10.0) -> Iterator[Server]:
+def start_server(*options: str, wait: float = 10.0) -> Generator[Server]:
     """Yield the server at `$RESILIENCE_REDIS_URL`, or start one on a free loopback port and stop it afterwards.
 
     `options` are passed to the server (and always start one); `wait` is how many seconds it may take to answer.
@@ -77,7 +77,7 @@ def start_server(*options: str, wait: float = 10.0) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _running(binary: Path, port: int, folder: str, options: tuple[str, ...]) -> Iterator[int]:
+def _running(binary: Path, port: int, folder: str, options: tuple[str, ...]) -> Generator[int]:
     command = [str(binary), "--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--save", ""]
     command += ["--appendonly", "no", "--daemonize", "no", *options]
     with subprocess.Popen(

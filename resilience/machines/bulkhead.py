@@ -35,10 +35,10 @@ class Ticket:
     __slots__ = ("abandoned", "granted", "waiter", "weight")
 
     def __init__(self, weight: int, waiter: object | None = None) -> None:
-        self.weight = weight
-        self.waiter = waiter
-        self.granted = False
-        self.abandoned = False
+        self.weight: int = weight
+        self.waiter: object | None = waiter
+        self.granted: bool = False
+        self.abandoned: bool = False
 
 
 class BulkheadMachine:
@@ -55,11 +55,11 @@ class BulkheadMachine:
     def __init__(self, limit: int, queue: int = 0) -> None:
         check_integer("limit", limit, 1)
         check_integer("queue", queue, 0)
-        self.limit = limit
-        self.queue = queue
-        self.in_use = 0
-        self.waiting = 0
-        self.draining = False
+        self.limit: int = limit
+        self.queue: int = queue
+        self.in_use: int = 0
+        self.waiting: int = 0
+        self.draining: bool = False
         # The live tickets in order, with abandoned ones in between: removing those at once would be O(n)
         # each.
         self._tickets: deque[Ticket] = deque()

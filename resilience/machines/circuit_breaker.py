@@ -182,7 +182,7 @@ class Rejection:
     retry_after: float | None
     """Seconds after which asking again is worth while; None if nobody can know (isolated).
 
-    When half-open this is an upper bound: a probe may answer at any time.
+    When half-open: the earliest end of a lease, or `open_for` if that is sooner. A probe may answer before.
     """
     transitions: tuple[Transition, ...] = ()
     """What asking brought about."""
@@ -216,9 +216,9 @@ class CircuitBreakerMachine:
     __slots__ = ("_state", "admission", "generation", "rule", "window")
 
     def __init__(self, rule: BreakerRule) -> None:
-        self.rule = rule
-        self.generation = 0
-        self.window = rule.window()
+        self.rule: BreakerRule = rule
+        self.generation: int = 0
+        self.window: Window = rule.window()
         self.admission: Admission | None = Admission(0)
         self._state: _State = _CLOSED
 
@@ -327,10 +327,10 @@ class CircuitBreakerMachine:
         return probe
 
     def _wait_for_probe(self, state: _HalfOpen, now: float) -> float:
-        """How long until a probe can be admitted for sure: 0.0 if now."""
+        """How long until asking for a probe is worth while: 0.0 if one can be admitted now."""
         if state.calls + len(state.leases) < self.rule.probes:
             return 0.0
-        return min(lease.expires for lease in state.leases) - now
+        return min(self.rule.open_for, min(lease.expires for lease in state.leases) - now)
 
     def _record_probe(
         self, now: float, probe: Admission, failure: bool, slow: bool, draw: float

@@ -77,12 +77,12 @@ class TokenBudget:
         check_number("transient_cost", transient_cost, above=0, most=capacity)
         check_number("throttled_cost", throttled_cost, above=0, most=capacity)
         check_number("deposit", deposit, above=0)
-        self.capacity = capacity
-        self.transient_cost = transient_cost
-        self.throttled_cost = throttled_cost
-        self.deposit = deposit
+        self.capacity: float = capacity
+        self.transient_cost: float = transient_cost
+        self.throttled_cost: float = throttled_cost
+        self.deposit: float = deposit
         # Between 0 and capacity, always.
-        self.tokens = capacity
+        self.tokens: float = capacity
 
     def reserve(self, now: float, cost: float) -> bool:
         """Take `cost` tokens if the bank holds them. Raises ValueError unless it is positive and finite."""
@@ -114,8 +114,10 @@ class RatioBudget:
 
     In the last `window` seconds (10): `ratio` (0.2) retries per call, and `minimum_per_second` (10) on top,
     so that a rarely used client can retry at all. Every retry costs 1 and stays spent, whatever came of it;
-    every settled call counts, whatever its outcome. Unlike `TokenBudget` it keeps feeding retries during a
-    full outage.
+    every settled call counts, whatever its outcome.
+
+    Unlike `TokenBudget` it keeps feeding retries during a full outage: a dependency that cannot carry
+    `(1 + ratio)` times the calls plus `minimum_per_second` may never recover.
 
     Raises TypeError or ValueError unless `ratio` and `minimum_per_second` are finite and not negative, one of
     them positive, and `window` is positive and finite.
@@ -131,11 +133,11 @@ class RatioBudget:
         check_number("minimum_per_second", minimum_per_second, least=0)
         if not ratio and not minimum_per_second:
             raise ValueError("ratio or minimum_per_second must be greater than 0, got 0 for both")
-        self.ratio = ratio
-        self.window = window
-        self.minimum_per_second = minimum_per_second
-        self.transient_cost = 1.0
-        self.throttled_cost = 1.0
+        self.ratio: float = ratio
+        self.window: float = window
+        self.minimum_per_second: float = minimum_per_second
+        self.transient_cost: float = 1.0
+        self.throttled_cost: float = 1.0
         self._calls = RollingSum(window)
         self._retries = RollingSum(window)
 

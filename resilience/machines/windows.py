@@ -46,15 +46,19 @@ class CountWindow:
 
     __slots__ = ("_next", "_ring", "calls", "failures", "size", "slow")
 
+    calls: int
+    failures: int
+    slow: int
+
     def __init__(self, size: int) -> None:
         check_integer("size", size, 1)
-        self.size = size
+        self.size: int = size
         self._next = 0
         self.clear()
 
     def add(self, now: float, failure: bool, slow: bool) -> None:
         """Count one call; the oldest of more than `size` is forgotten. `now` plays no part."""
-        code = (1 if failure else 0) + (2 if slow else 0)
+        code = (1 if failure else 0) + (2 if slow else 0) if failure or slow else 0
         ring = self._ring
         index = self._next
         old = ring[index]
@@ -95,11 +99,15 @@ class TimeWindow:
         "buckets", "calls", "failures", "period", "slow",
     )  # fmt: skip
 
+    calls: int
+    failures: int
+    slow: int
+
     def __init__(self, period: float, buckets: int = 10) -> None:
         check_number("period", period, above=0)
         check_integer("buckets", buckets, 1)
-        self.period = period
-        self.buckets = buckets
+        self.period: float = period
+        self.buckets: int = buckets
         self._width = period / buckets
         # The current bucket is [epoch * width, ends); before the first outcome it lies in the infinite past.
         self._epoch = 0
@@ -161,30 +169,27 @@ class RollingSum:
     Raises like `TimeWindow`.
     """
 
-    __slots__ = ("_amounts", "_epochs", "_latest", "_width", "buckets", "period")
+    __slots__ = ("_amounts", "_ends", "_epochs", "_latest", "_width", "buckets", "period")
 
     def __init__(self, period: float, buckets: int = 10) -> None:
         check_number("period", period, above=0)
         check_integer("buckets", buckets, 1)
-        self.period = period
-        self.buckets = buckets
+        self.period: float = period
+        self.buckets: int = buckets
         self._width = period / buckets
         # amounts[i] belongs to bucket number epochs[i]; it means nothing once that bucket has left the
         # window.
         self._amounts = [0.0] * buckets
         self._epochs: list[int | None] = [None] * buckets
-        self._latest: int | None = None
+        # The bucket number of the latest amount, and when that bucket ends.
+        self._latest = 0
+        self._ends = -math.inf
 
     def add(self, now: float, amount: float) -> None:
         """Add `amount` at `now`."""
-        epoch = self._epoch(now)
-        self._latest = epoch
-        slot = epoch % self.buckets
-        if self._epochs[slot] == epoch:
-            self._amounts[slot] += amount
-        else:
-            self._epochs[slot] = epoch
-            self._amounts[slot] = amount
+        if now >= self._ends:
+            self._begin(int(now // self._width))
+        self._amounts[self._latest % self.buckets] += amount
 
     def withdraw(self, added_at: float, amount: float) -> None:
         """Take back an `amount` that was added at `added_at`; nothing to do if that has left the window."""
@@ -195,14 +200,20 @@ class RollingSum:
 
     def total(self, now: float) -> float:
         """The sum over the window that ends at `now`. Reading changes nothing."""
-        oldest = self._epoch(now) - self.buckets
+        # A clock that steps back stands still.
+        epoch = self._latest if now < self._ends else int(now // self._width)
+        oldest = epoch - self.buckets
         pairs = zip(self._epochs, self._amounts, strict=True)
-        return sum(amount for epoch, amount in pairs if epoch is not None and epoch > oldest)
+        return sum(amount for number, amount in pairs if number is not None and number > oldest)
 
-    def _epoch(self, now: float) -> int:
-        """The bucket number of `now`, never before the latest one: a clock that steps back stands still."""
-        epoch = int(now // self._width)
-        return epoch if self._latest is None else max(epoch, self._latest)
+    def _begin(self, epoch: int) -> None:
+        slot = epoch % self.buckets
+        # Rounding may put a moment on the edge of a bucket back into it, which then goes on.
+        if self._epochs[slot] != epoch:
+            self._epochs[slot] = epoch
+            self._amounts[slot] = 0.0
+        self._latest = epoch
+        self._ends = (epoch + 1) * self._width
 
 
 def check_integer(name: str, value: object, least: int) -> None:

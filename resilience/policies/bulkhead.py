@@ -28,8 +28,8 @@ class _Permit:
     __slots__ = ("machine", "weight")
 
     def __init__(self, machine: BulkheadMachine | None, weight: int) -> None:
-        self.machine = machine
-        self.weight = weight
+        self.machine: BulkheadMachine | None = machine
+        self.weight: int = weight
 
 
 _NO_PERMIT = _Permit(None, 0)
@@ -63,8 +63,8 @@ class Bulkhead(RejectingGuard[_Permit]):
     ) -> None:
         super().__init__(name, listeners, mode, keyed)
         self._limit = whole("limit", limit, 1)
-        self.queue = whole("queue", queue, 0)
-        self.max_wait = None if max_wait is None else positive("max_wait", max_wait)
+        self.queue: int = whole("queue", queue, 0)
+        self.max_wait: float | None = None if max_wait is None else positive("max_wait", max_wait)
         if not callable(weight) and whole("weight", weight, 1) > limit:
             raise ValueError(f"weight must be at most the limit of {limit}, got {weight}")
         self._weight = weight

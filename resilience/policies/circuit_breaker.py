@@ -38,9 +38,9 @@ class _Passage:
     __slots__ = ("admission", "machine", "since")
 
     def __init__(self, machine: CircuitBreakerMachine | None, admission: Admission | None, since: float) -> None:
-        self.machine = machine
-        self.admission = admission
-        self.since = since
+        self.machine: CircuitBreakerMachine | None = machine
+        self.admission: Admission | None = admission
+        self.since: float = since
 
 
 class CircuitBreaker(RejectingGuard[_Passage]):
@@ -89,7 +89,7 @@ class CircuitBreaker(RejectingGuard[_Passage]):
         listeners: Sequence[Listener] = (),
     ) -> None:
         super().__init__(name, listeners, mode, keyed)
-        self.rule = BreakerRule(
+        self.rule: BreakerRule = BreakerRule(
             failure_rate=failure_rate,
             slow_rate=slow_rate,
             slow_call=slow_call,

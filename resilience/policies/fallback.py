@@ -38,7 +38,7 @@ class LastGood:
     """
 
     def __init__(self, max_age: float, *, max_keys: int = 10_000) -> None:
-        self.max_age = positive("max_age", max_age)
+        self.max_age: float = positive("max_age", max_age)
         self._kept: Partitions[_Kept] = Partitions(_Kept, lambda kept: True, whole("max_keys", max_keys, 1))
 
     def keep(self, key: str, value: Any) -> None:

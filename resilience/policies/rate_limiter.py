@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import anyio
 
 from .. import clock
+from .._deadlines import deadline_of
 from .._line import Line
 from .._rejecting import Mode, RejectingGuard
 from .._validate import at_most, not_negative, one_of, positive
@@ -69,10 +70,10 @@ class RateLimiter(RejectingGuard[bool]):
         super().__init__(name, listeners, mode, keyed)
         if not rates:
             raise ValueError('rates must hold at least one rate, such as "100/s"')
-        self.rules = tuple(make_rule(rate, algorithm, burst) for rate in rates)
+        self.rules: tuple[Rule[Any], ...] = tuple(make_rule(rate, algorithm, burst) for rate in rates)
         if len({rule.algorithm for rule in self.rules}) > 1:
             raise ValueError("rates must all have the same algorithm: they are decided in one step")
-        self.max_wait = math.inf if max_wait is None else not_negative("max_wait", max_wait)
+        self.max_wait: float = math.inf if max_wait is None else not_negative("max_wait", max_wait)
         one_of("on_outage", on_outage, ("local", "open", "closed"))
         self.on_outage = on_outage
         share = at_most("local_share", positive("local_share", local_share), 1.0)
@@ -210,9 +211,7 @@ class RateLimiter(RejectingGuard[bool]):
 
     def _patience(self, call: Call) -> float:
         """Seconds that a call may wait: the option, cut to its deadline."""
-        if call.deadline is None:
-            return self.max_wait
-        return min(self.max_wait, call.deadline - clock.now())
+        return min(self.max_wait, deadline_of(call) - clock.now())
 
     def _refuse(self, call: Call, decision: Decision) -> bool:
         rule = self.rules[decision.binding]

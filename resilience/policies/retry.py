@@ -16,7 +16,7 @@ from typing import Any, Literal
 import anyio
 
 from .. import clock
-from .._deadlines import current_deadline
+from .._deadlines import deadline_of
 from .._validate import positive, whole
 from ..call import Call, Handler
 from ..events import Listener, RetryGaveUp, RetryScheduled
@@ -75,10 +75,10 @@ class Retry(Policy):
         listeners: Sequence[Listener] = (),
     ) -> None:
         super().__init__(name, listeners)
-        self.attempts = whole("attempts", attempts, 1)
-        self.backoff = backoff or Backoff.full()
-        self.throttled = throttled or Backoff.full(base=1.0)
-        self.max_advice = positive("max_advice", max_advice)
+        self.attempts: int = whole("attempts", attempts, 1)
+        self.backoff: Backoff = backoff or Backoff.full()
+        self.throttled: Backoff = throttled or Backoff.full(base=1.0)
+        self.max_advice: float = positive("max_advice", max_advice)
         self.budget: RetryBudgetMachine | None
         if budget != "own":
             self.budget = budget
@@ -175,7 +175,7 @@ class Retry(Policy):
         if advice.delay is not None and advice.delay > self.max_advice:
             return "advised delay"
         now = clock.now()
-        if now + delay >= _deadline(call):
+        if now + delay >= deadline_of(call):
             return "deadline"
         if self.budget is not None:
             cost = self.budget.throttled_cost if advice.throttled else self.budget.transient_cost
@@ -204,13 +204,6 @@ class Retry(Policy):
         """The retry that was paid for will not run."""
         if self.budget is not None and sequence.cost:
             self.budget.cancel(clock.now(), sequence.cost, sequence.reserved_at)
-
-
-def _deadline(call: Call) -> float:
-    """The earliest end that anybody set: this pipeline, or one further out."""
-    ambient = current_deadline()
-    own = float("inf") if call.deadline is None else call.deadline
-    return own if ambient is None else min(own, ambient)
 
 
 async def _discard(call: Call, result: Any) -> None:

@@ -22,18 +22,17 @@ from ..policy import Guard
 T = TypeVar("T")
 
 
-class _Armed:
+class Armed:
     """One call under a Timeout; `alarm` is None once the result lives on in a lease."""
 
-    __slots__ = ("alarm", "deadline", "outer")
+    __slots__ = ("alarm", "deadline")
 
-    def __init__(self, alarm: Alarm, deadline: float, outer: float | None) -> None:
-        self.alarm: Alarm | None = alarm
+    def __init__(self, alarm: Alarm | None, deadline: float) -> None:
+        self.alarm = alarm
         self.deadline = deadline
-        self.outer = outer
 
 
-class Timeout(Guard[_Armed]):
+class Timeout(Guard[Armed]):
     """Cancel the call after `seconds` and raise `TimedOutError` (also a `TimeoutError`).
 
     Of nested timeouts the one whose deadline passed raises; a cancellation from outside is never disguised as
@@ -46,23 +45,18 @@ class Timeout(Guard[_Armed]):
 
     def __init__(self, seconds: float, *, name: str | None = None, listeners: Sequence[Listener] = ()) -> None:
         super().__init__(name, listeners)
-        self.seconds = positive("seconds", seconds)
+        self.seconds: float = positive("seconds", seconds)
 
-    def enter(self, call: Call) -> _Armed:
+    def enter(self, call: Call) -> Armed:
         """Set the deadline."""
-        outer = call.deadline
-        deadline = clock.now() + self.seconds
-        if outer is None or deadline < outer:
-            call.deadline = deadline
-        return _Armed(arm(self.seconds), deadline, outer)
+        return Armed(arm(self.seconds), clock.now() + self.seconds)
 
-    def leave(self, call: Call, token: _Armed, result: Any, error: BaseException | None) -> None:
+    def leave(self, call: Call, token: Armed, result: Any, error: BaseException | None) -> None:
         """Take the deadline back. Raises TimedOutError if it ended the call."""
-        call.deadline = token.outer
         if token.alarm is not None and token.alarm.disarm(error):
             self._expired(call, error)
 
-    def suspend(self, call: Call, token: _Armed) -> _Armed:
+    def suspend(self, call: Call, token: Armed) -> Armed:
         """Hand the rest of the deadline to the lease, which has one task per step."""
         if call.lease is not None:
             call.lease.limit(token.deadline, self)

@@ -7,7 +7,7 @@ import statistics
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilience.machines.backoff import START, Backoff, BackoffState
@@ -68,14 +68,13 @@ def test_decorrelated_v2_has_medians_that_double() -> None:
 
 
 @pytest.mark.parametrize("make", ALL)
+@settings(deadline=None)
 @given(
     base=st.floats(1e-6, 1e6),
     factor=st.floats(1.0, 1e9),
     sequence=st.lists(draws, min_size=1, max_size=60),
 )
-def test_delays_stay_between_zero_and_the_cap(
-    make: Any, base: float, factor: float, sequence: list[float]
-) -> None:
+def test_delays_stay_between_zero_and_the_cap(make: Any, base: float, factor: float, sequence: list[float]) -> None:
     cap = base * factor
     assert all(0.0 <= delay <= cap * (1 + 1e-12) for delay in delays(make(base, cap), sequence))
 
@@ -132,7 +131,7 @@ def test_decorrelated_depends_on_the_previous_delay() -> None:
     backoff = Backoff.decorrelated(1.0, 100.0)
     low, _ = backoff.step(backoff.step(START, 0.0)[1], 0.5)
     high, _ = backoff.step(backoff.step(START, 0.99)[1], 0.5)
-    assert (low, high) == (2.0, pytest.approx(4.97))
+    assert [low, high] == pytest.approx([2.0, 4.97])
 
 
 def test_decorrelated_v2_with_a_cap_near_the_base_is_full_jitter_below_the_cap() -> None:

@@ -183,7 +183,7 @@ def test_half_open_admits_so_many_probes_and_no_more() -> None:
     machine = opened()
     probes = [admitted(machine, 5.0 + n) for n in range(3)]
     answer = rejected(machine, 10.0)
-    assert (answer.state, answer.retry_after) == (HALF_OPEN, 25.0)
+    assert (answer.state, answer.retry_after) == (HALF_OPEN, 5.0)
     machine.record(11.0, probes[0], SUCCESS, 1.0, 0.0)
     assert isinstance(machine.admit(11.0), Rejection), "three calls in all, not three at once"
 
@@ -206,9 +206,7 @@ def test_half_open_admits_so_many_probes_and_no_more() -> None:
         (0.5, 1, "F", OPEN),
     ],
 )
-def test_the_verdict_comes_as_soon_as_it_is_certain(
-    rate: float, probes: int, verdicts: str, end: BreakerState
-) -> None:
+def test_the_verdict_comes_as_soon_as_it_is_certain(rate: float, probes: int, verdicts: str, end: BreakerState) -> None:
     machine = opened(failure_rate=rate, probes=probes)
     admissions = [admitted(machine, 5.0) for _ in range(probes)]
     states: list[BreakerState] = []
@@ -294,6 +292,16 @@ def test_a_probe_may_notice_that_another_has_opened_the_circuit() -> None:
     assert (transition.new, transition.at) == (OPEN, 35.0)
 
 
+def test_a_stale_outcome_does_not_even_notice_that_a_lease_has_ended() -> None:
+    machine = small(probes=1)
+    stale = admitted(machine, 0.0)
+    call(machine, 0.0, FAILURE)
+    admitted(machine, 5.0)
+    assert machine.record(36.0, stale, SUCCESS, 36.0, 0.0) == machine.release(36.0, stale) == ()
+    assert machine.generation == 2
+    assert rejected(machine, 36.0).transitions[0].generation == 3
+
+
 def test_a_hung_probe_and_the_open_time_after_it_can_both_be_over() -> None:
     machine = opened(probes=1)
     admitted(machine, 5.0)
@@ -369,7 +377,7 @@ def test_what_time_brought_about_is_told_before_what_the_hand_did(operation: str
     machine = opened(probes=1)
     admitted(machine, 5.0)
     transitions = getattr(machine, operation)(36.0)
-    assert [transition.reason for transition in transitions][0] == "failure_rate"
+    assert transitions[0].reason == "failure_rate"
     assert [(t.old, t.generation) for t in transitions] == [(HALF_OPEN, 3), (OPEN, 4)]
 
 
@@ -382,9 +390,10 @@ def test_metrics_tell_what_admit_would_do() -> None:
     assert machine.metrics(5.0) == BreakerMetrics(HALF_OPEN, 2, 0, 0, 0, 0.0, 1, 0)
     assert machine.generation == 1, "reading changed it"
     probes = [admitted(machine, 5.0) for _ in range(3)]
-    assert machine.metrics(6.0) == BreakerMetrics(HALF_OPEN, 2, 0, 0, 0, 29.0, 1, 3)
+    assert machine.metrics(6.0) == BreakerMetrics(HALF_OPEN, 2, 0, 0, 0, 5.0, 1, 3)
     machine.record(6.0, probes[0], FAILURE, 2.0, 0.0)
-    assert machine.metrics(6.0) == BreakerMetrics(HALF_OPEN, 2, 1, 1, 1, 29.0, 1, 2)
+    assert machine.metrics(6.0) == BreakerMetrics(HALF_OPEN, 2, 1, 1, 1, 5.0, 1, 2)
+    assert machine.metrics(33.0).retry_after == 2.0
 
 
 def test_the_rule_makes_the_window() -> None:
@@ -492,14 +501,9 @@ class Histories(RuleBasedStateMachine):
             self.state, self.generation = transition.new, transition.generation
             self.spent = 0
 
-    def live_probes(self) -> list[Admission]:
-        return [
-            admission
-            for admission in self.calls
-            if self.state is HALF_OPEN
-            and admission.generation == self.generation
-            and admission.expires > self.now
-        ]
+    def is_live_probe(self, admission: Admission) -> bool:
+        current = self.state is HALF_OPEN and admission.generation == self.generation
+        return current and admission.expires > self.now
 
     @rule(step=st.sampled_from([0.0, 0.5, 1.0, 5.0, 12.0, 400.0]))
     def wait(self, step: float) -> None:
@@ -521,7 +525,7 @@ class Histories(RuleBasedStateMachine):
             if self.state is HALF_OPEN:
                 self.spent += 1
                 assert self.spent <= self.rule.probes
-                assert len(self.live_probes()) <= self.rule.probes
+                assert sum(map(self.is_live_probe, self.calls)) <= self.rule.probes
         else:
             assert answer.state is self.state
             assert answer.retry_after == foreseen.retry_after
@@ -536,7 +540,7 @@ class Histories(RuleBasedStateMachine):
     )
     def finish(self, data: st.DataObject, verdict: Verdict, duration: float, draw: float) -> None:
         admission = self.calls.pop(data.draw(st.integers(0, len(self.calls) - 1)))
-        probe_given_back = verdict is IGNORED and admission.expires > self.now
+        live = self.is_live_probe(admission)
         before = self.machine.metrics(self.now)
         transitions = self.machine.record(self.now, admission, verdict, duration, draw)
         after = self.machine.metrics(self.now)
@@ -544,15 +548,14 @@ class Histories(RuleBasedStateMachine):
             assert after == before, "a stale outcome changed something"
         if verdict is IGNORED:
             assert (after.calls, after.failures, after.slow) == (before.calls, before.failures, before.slow)
-            if admission.generation == self.generation and self.state is HALF_OPEN and probe_given_back:
-                self.spent -= 1
+            self.spent -= live
         self.follow(transitions)
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         admission = self.calls.pop(data.draw(st.integers(0, len(self.calls) - 1)))
-        live = admission in self.live_probes()
+        live = self.is_live_probe(admission)
         before = self.machine.metrics(self.now)
         transitions = self.machine.release(self.now, admission)
         after = self.machine.metrics(self.now)
@@ -562,9 +565,8 @@ class Histories(RuleBasedStateMachine):
             before.slow,
             before.state,
         )
-        assert after.probes in (before.probes, before.probes - live)
-        if live:
-            self.spent -= 1
+        assert after.probes == before.probes - live
+        self.spent -= live
         self.follow(transitions)
 
     @rule(isolate=st.booleans(), really=st.integers(0, 9))

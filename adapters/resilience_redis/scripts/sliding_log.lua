@@ -69,7 +69,9 @@ end
 local function take(rule, state, now, cost, delay)
   if not state then
     local moment = now + delay
-    return {total = cost, last = moment, units = cost, dropped = 0, popped = 0, pushed = {{moment, cost}}}
+    return {
+      total = cost, count = 1, last = moment, units = cost, dropped = 0, popped = 0, pushed = {{moment, cost}},
+    }
   end
   local moment, total, dropped = place(rule, state, now + delay, cost)
   local kept = state.count - dropped

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import ClassVar, TypeAlias
 
-from resilience.machines.rate_limiter.rule import BaseRule, check_window, index_of, text
+from resilience.machines.rate_limiter.rule import BaseRule, check_window, index_of
 
 Count: TypeAlias = tuple[int, float]
 """The last window that has anything booked, and the units in it."""
@@ -70,6 +70,6 @@ class FixedWindow(BaseRule):
         """Return the end of the last window in use."""
         return (state[0] + 1) * self.period
 
-    def position(self, state: Count) -> str:
+    def position(self, state: Count) -> Count:
         """Return window and count: every take moves one of them up."""
-        return text(*state)
+        return state

@@ -73,7 +73,7 @@ class Rule(Protocol[S]):
         """Return the time from which the state means the same as `None`."""
         ...
 
-    def position(self, state: S) -> float | str:
+    def position(self, state: S) -> float | tuple[float, ...]:
         """Return a mark that changes with every take.
 
         A cancelled booking may be refunded only while the mark is still its own: once something is booked

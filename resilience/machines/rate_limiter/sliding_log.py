@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar, TypeAlias
 
-from resilience.machines.rate_limiter.rule import BaseRule, check_window, text
+from resilience.machines.rate_limiter.rule import BaseRule, check_window
 
 Log: TypeAlias = tuple[float, ...]
 """The units in the log, then time and units of each entry, oldest first."""
@@ -93,6 +93,6 @@ class SlidingLog(BaseRule):
         """Return when the newest entry is a period old."""
         return state[-2] + self.period
 
-    def position(self, state: Log) -> str:
+    def position(self, state: Log) -> Log:
         """Return the newest entry: every take adds to it or follows it."""
-        return text(*state[-2:])
+        return state[-2:]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import ClassVar, TypeAlias
 
-from resilience.machines.rate_limiter.rule import BaseRule, check_window, index_of, text
+from resilience.machines.rate_limiter.rule import BaseRule, check_window, index_of
 
 Counts: TypeAlias = tuple[int, float, float]
 """The last window that has anything booked, the units in it, and those in the window before."""
@@ -86,6 +86,6 @@ class SlidingWindow(BaseRule):
         """Return when the last window in use has slid out of sight."""
         return (state[0] + 2) * self.period
 
-    def position(self, state: Counts) -> str:
+    def position(self, state: Counts) -> Counts:
         """Return window and counts: every take moves one of them up."""
-        return text(*state)
+        return state

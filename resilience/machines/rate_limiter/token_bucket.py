@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import ClassVar, TypeAlias
 
-from resilience.machines.rate_limiter.rule import BurstRule, check_burst, check_limit, text
+from resilience.machines.rate_limiter.rule import BurstRule, check_burst, check_limit
 
 Bucket: TypeAlias = tuple[float, float]
 """The tokens (negative: debt) and the time they were counted at."""
@@ -74,6 +74,6 @@ class TokenBucket(BurstRule):
         """Return when the bucket is full again."""
         return state[1] + (self.burst - state[0]) / self.rate
 
-    def position(self, state: Bucket) -> str:
+    def position(self, state: Bucket) -> Bucket:
         """Return balance and time: a take lowers the one or moves the other."""
-        return text(*state)
+        return state

@@ -1,0 +1,217 @@
+"""ResilientTransport: any policy under the client you have.
+
+client = httpx2.AsyncClient(transport=ResilientTransport(payments))   # or httpx.AsyncClient
+response = await client.get("https://api.example/orders")
+response.extensions["resilience"].attempts
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Collection
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
+
+from resilience.call import Call, Lease, Operation
+from resilience.policy import Policy
+from resilience.verdict import DEFAULT_CLASSIFIER, Classifier
+
+from .body import leased_body
+from .classify import HTTP_CLASSIFIER, http_classifier
+from .errors import in_tree
+from .exchange import Exchange
+from .host import Host, host_of
+from .overrides import EXTENSION, IDEMPOTENT, Overrides, read_overrides, repeatable
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    import httpx
+    import httpx2
+    from httpx import AsyncBaseTransport as _HttpxTransport
+    from httpx2 import AsyncBaseTransport as _Httpx2Transport
+else:
+    # Clients ask for no base class at run time, and inheriting from theirs would import both.
+
+    class _HttpxTransport: ...
+
+    class _Httpx2Transport: ...
+
+
+class TransportOptions(TypedDict, total=False):
+    """Options of the client library's own `AsyncHTTPTransport`, which is made when none is given."""
+
+    verify: ssl.SSLContext | str | bool
+    cert: Any
+    trust_env: bool
+    http1: bool
+    http2: bool
+    limits: Any
+    proxy: Any
+    uds: str | None
+    local_address: str | None
+    retries: int
+    socket_options: Any
+
+
+class ResilientTransport(_HttpxTransport, _Httpx2Transport):
+    """A transport for `httpx.AsyncClient` and `httpx2.AsyncClient` whose requests run under `policy`.
+
+    `transport` does the sending; by default the library's own AsyncHTTPTransport, made with `options` when the
+    first request arrives. `key` picks the partition of keyed policies: None (default) for one, "origin" for one
+    per scheme, host and port, or a function of the request. `name` names the calls in events and errors (default:
+    the policy's name).
+
+    Responses with a status in `statuses` (default `FAILURES`) and transport errors are failures, a 429 is
+    throttling, `Retry-After` is heeded; `classifier` replaces all that. Policies with an `on` of their own judge by
+    that alone. Only requests with a method in `retry_methods` (default `IDEMPOTENT`) or an `Idempotency-Key` are
+    sent again, and never one whose body cannot be replayed. A request may bring `Overrides` in its
+    `extensions["resilience"]`; a response has a `Report` there.
+
+    Permits, verdicts and deadlines last until the body has been read or closed. Rejections and timeouts are raised
+    as our errors and as the library's `TransportError` or `TimeoutException` in one; other errors pass unchanged.
+
+    Raises TypeError or ValueError at construction for bad options.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport | None = None,
+        *,
+        key: Literal["origin"] | Callable[[Any], str] | None = None,
+        statuses: Collection[int] | None = None,
+        classifier: Classifier | None = None,
+        retry_methods: Collection[str] = IDEMPOTENT,
+        name: str | None = None,
+        **options: Unpack[TransportOptions],
+    ) -> None:
+        _check_transport(transport, options)
+        if not isinstance(policy, Policy):
+            raise TypeError(f"policy must be a Policy, got {policy!r}")
+        if key is not None and key != "origin" and not callable(key):
+            raise ValueError(f"key must be None, 'origin' or a function of the request, got {key!r}")
+        if isinstance(retry_methods, str) or not all(isinstance(method, str) for method in retry_methods):
+            raise TypeError(f"retry_methods must be a collection of method names, got {retry_methods!r}")
+        if name is not None and (not isinstance(name, str) or not name):
+            raise ValueError(f"name must be a non-empty string, got {name!r}")
+        self.policy = policy
+        self._transport: Any = transport
+        self._made: dict[str, Any] = {}
+        self._options = options
+        self._key = key
+        self._retry_methods = frozenset(method.upper() for method in retry_methods)
+        self._operation = Operation(
+            name or policy.operation.name, classifier=_classifier_of(policy, classifier, statuses)
+        )
+
+    @overload
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response: ...
+    @overload
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response: ...
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send a request under the policy; clients call it.
+
+        Raises what the inner transport raises; rejections and timeouts as members of both trees of errors.
+        """
+        host = host_of(request)
+        overrides = read_overrides(request.extensions)
+        policy = overrides.get("policy", self.policy)
+        if policy is None:
+            return await self._inner(host).handle_async_request(request)
+        exchange = Exchange(request, self._inner(host))
+        call = self._call(exchange, host, request, overrides)
+        lease = call.lease = Lease()
+        try:
+            response = await policy.run(call)
+            if not isinstance(response, host.Response):
+                raise TypeError(f"{policy.name} must return a {host.name}.Response, got {response!r}")
+        except BaseException as error:
+            lease.close(error)
+            await exchange.close_others()
+            if (ours := in_tree(error, host, request)) is not None:
+                raise ours from error
+            raise
+        response.extensions[EXTENSION] = exchange.report()
+        if response.is_closed:  # all of it is in memory: nobody will read or close it
+            lease.close()
+        else:
+            response.stream = leased_body(response.stream, lease, host, request)
+        return response
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        made, self._made = self._made, {}
+        for transport in made.values():
+            await transport.aclose()
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        if self._transport is not None:
+            await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        if self._transport is None:
+            await self.aclose()
+        else:
+            await self._transport.__aexit__(exc_type, exc_value, traceback)
+
+    def _inner(self, host: Host) -> Any:
+        if self._transport is not None:
+            return self._transport
+        transport = self._made.get(host.name)
+        if transport is None:
+            transport = self._made[host.name] = host.AsyncHTTPTransport(**self._options)
+        return transport
+
+    def _call(self, exchange: Exchange, host: Host, request: Any, overrides: Overrides) -> Call:
+        operation = self._operation
+        if "name" in overrides:
+            operation = Operation(overrides["name"], classifier=operation.classifier)
+        return Call(
+            operation,
+            exchange.send,
+            key=overrides["key"] if "key" in overrides else self._key_of(request),
+            cost=overrides.get("cost", 1),
+            repeatable=repeatable(request, host, overrides.get("retry"), self._retry_methods),
+        )
+
+    def _key_of(self, request: Any) -> str:
+        if self._key is None:
+            return ""
+        if isinstance(self._key, str):
+            return f"{request.url.scheme}://{request.url.netloc.decode('ascii')}"
+        return self._key(request)
+
+
+def _check_transport(transport: Any, options: TransportOptions) -> None:
+    unknown = ", ".join(sorted(set(options) - set(TransportOptions.__annotations__)))
+    if unknown:
+        raise TypeError(f"ResilientTransport has no option {unknown}")
+    if transport is None:
+        return
+    if not callable(getattr(transport, "handle_async_request", None)):
+        raise TypeError(f"transport must be an async transport, got {transport!r}")
+    if options:
+        raise TypeError(f"{', '.join(sorted(options))} must be left out: the transport given has its own options")
+
+
+def _classifier_of(policy: Policy, classifier: Classifier | None, statuses: Collection[int] | None) -> Classifier:
+    """The one given, else that of the pipeline, else the one for HTTP."""
+    if classifier is not None:
+        if not isinstance(classifier, Classifier):
+            raise TypeError(f"classifier must be a Classifier, got {classifier!r}")
+        if statuses is not None:
+            raise TypeError("statuses must be left out when there is a classifier: it judges responses")
+        return classifier
+    if statuses is not None:
+        return http_classifier(failures=statuses)
+    own = policy.operation.classifier
+    return HTTP_CLASSIFIER if own is DEFAULT_CLASSIFIER else own

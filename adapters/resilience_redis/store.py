@@ -1,0 +1,112 @@
+"""State in Redis: limits that hold for all processes together.
+
+    store = RedisStore.from_url("redis://localhost")
+    search = RateLimiter("100/s", name="search", store=store)
+
+Works with one server, Sentinel and Cluster, Redis 6.2 and later and Valkey, on asyncio. Made at import time
+or anywhere else: connections belong to the event loop in which they are first needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from resilience._validate import positive
+from resilience.limiter_state import LimiterSpec
+from resilience.store import Store
+from resilience_redis.batch import Lane
+from resilience_redis.client import check_client, client_from_url, retries_of, twin_of
+from resilience_redis.limiter import RedisLimiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+_BRACES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
+
+
+class RedisStore(Store):
+    """A store on the client you already have: `redis.asyncio.Redis`, a Sentinel master, or `RedisCluster`.
+
+    `prefix` namespaces the keys. `timeout` (seconds, default 0.05) is the longest any call waits for Redis
+    before StoreUnavailableError; `connect_timeout` (seconds, default 1.0) is how long a new connection may
+    take, behind the back of the calls. A retry could charge twice: a plain client that retries is used
+    through a twin with the same settings and no retries; any other client that retries is refused with
+    ValueError. Your client is never closed by the store.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        prefix: str = "resilience",
+        timeout: float = 0.05,
+        connect_timeout: float = 1.0,
+    ) -> None:
+        check_client(client)
+        self._make: Callable[[], tuple[Any, bool]] = lambda: (
+            (twin_of(client), True) if retries_of(client) else (client, False)
+        )
+        self._configure(prefix, timeout, connect_timeout)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = "resilience",
+        timeout: float = 0.05,
+        connect_timeout: float = 1.0,
+        **options: Any,
+    ) -> RedisStore:
+        """Return a store with a client of its own: `redis://`, `rediss://` or `unix://`.
+
+        `options` go to the connections of redis-py (`password=`, `ssl_ca_certs=`, `max_connections=`, ...).
+        """
+        self = cls.__new__(cls)
+        self._make = lambda: (client_from_url(url, connect_timeout, options), True)
+        self._configure(prefix, timeout, connect_timeout)
+        return self
+
+    def _configure(self, prefix: str, timeout: float, connect_timeout: float) -> None:
+        if not prefix:
+            raise ValueError("prefix must not be empty")
+        self._prefix = prefix.translate(_BRACES)
+        self._timeout = positive("timeout", timeout)
+        self._connect_timeout = positive("connect_timeout", connect_timeout)
+        self._lanes: dict[asyncio.AbstractEventLoop, tuple[Lane, bool]] = {}
+
+    def limiter(self, spec: LimiterSpec) -> RedisLimiter:
+        """The state of a rate limiter, shared by all processes that use its name."""
+        return RedisLimiter(spec, self._prefix, self._lane)
+
+    async def aclose(self) -> None:
+        """Wait for what is under way in this event loop and close the connections the store made there."""
+        lane, owned = self._lanes.pop(asyncio.get_running_loop(), (None, False))
+        if lane is not None:
+            await lane.drain()
+            if owned:
+                await lane.client.aclose()
+
+    async def __aenter__(self) -> RedisStore:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _lane(self) -> Lane:
+        """Return the lane of the running loop."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError("RedisStore needs a running asyncio event loop: redis-py has no trio support") from None
+        known = self._lanes.get(loop)
+        if known is None:
+            for gone in [each for each in self._lanes if each.is_closed()]:
+                del self._lanes[gone]
+            client, owned = self._make()
+            known = self._lanes[loop] = Lane(client, self._timeout, self._connect_timeout), owned
+        return known[0]

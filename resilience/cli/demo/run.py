@@ -1,0 +1,159 @@
+"""The demonstration itself: start, begin, watch, end, judge."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+
+from .child import Job
+from .children import GRACE, Child, ChildError, children
+from .live import View, live
+from .plan import Plan
+from .report import Summary, print_summary, summarize
+from .tally import Tally
+
+UPSTREAM, WORKER = "resilience.cli.demo.upstream", "resilience.cli.demo.worker"
+
+LEAD = 0.3
+"""Seconds between the word to begin and the beginning, so that everybody has heard it."""
+
+OVERTIME = 20.0
+"""Seconds after the planned end at which workers that are still busy are given up."""
+
+REFRESH = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user chose."""
+
+    seconds: float = 20.0
+    workers: int = 4
+    redis: str | None = None
+    as_json: bool = False
+
+
+class NoRedisError(Exception):
+    """The server that was asked for does not answer."""
+
+
+def run(options: Options) -> int:
+    """Run the demonstration and print its summary; returns the exit status of the command."""
+    console = Console(stderr=options.as_json)
+    try:
+        with _redis(options.redis) as url:
+            if url is None:
+                console.print("No Redis here, so nothing is shared: one process of each kind, limits in its memory.")
+            summary = asyncio.run(_interruptible(options, url, console))
+    except (NoRedisError, ChildError) as error:
+        console.print(f"resilience demo: {error}", highlight=False)
+        return 2
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("interrupted")
+        return 130
+    if options.as_json:
+        print(json.dumps(summary, indent=2))
+    else:
+        print_summary(console, summary)
+    return 0 if summary["kept"] else 1
+
+
+@contextmanager
+def _redis(url: str | None) -> Iterator[str | None]:
+    """The URL of a server that answers, or None if there is none; one that is started here is stopped."""
+    with ExitStack() as stack:
+        if url is None:
+            url = _found(stack)
+        if url is not None:
+            _check(url)
+        yield url
+
+
+def _found(stack: ExitStack) -> str | None:
+    """A server that runs already or is started here; None without any, or without its client."""
+    try:
+        from resilience_redis.server import start_server
+
+        return stack.enter_context(start_server()).url
+    except (ImportError, FileNotFoundError):
+        return None
+
+
+def _check(url: str) -> None:
+    try:
+        from redis import Redis, RedisError
+    except ImportError:
+        raise NoRedisError("--redis needs redis-py: pip install 'anyresilience[redis]'") from None
+    try:
+        with Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0) as client:
+            client.ping()
+    except (RedisError, ValueError) as error:
+        raise NoRedisError(f"no answer from {url}: {error}") from None
+
+
+async def _interruptible(options: Options, url: str | None, console: Console) -> Summary:
+    """A polite end on SIGTERM too; on SIGINT asyncio cancels us by itself."""
+    task = asyncio.current_task()
+    assert task is not None
+    with suppress(NotImplementedError):  # Windows has no signal handlers in its event loop
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await _demonstrate(options, url, console)
+
+
+async def _demonstrate(options: Options, url: str | None, console: Console) -> Summary:
+    plan, workers = Plan(options.seconds), options.workers if url else 1
+    protected, unprotected = tallies = Tally("protected"), Tally("unprotected")
+    job = Job(plan.seconds, workers=workers, redis=url, name=f"demo-{uuid.uuid4().hex[:8]}")
+    async with children((UPSTREAM, job), (UPSTREAM, job)) as upstreams:
+        jobs = [
+            replace(job, url=(await upstream.ready())["url"], protected=tally is protected, index=index)
+            for upstream, tally in zip(upstreams, tallies, strict=True)
+            for index in range(workers)
+        ]
+        async with children(*((WORKER, each) for each in jobs)) as callers:
+            for caller in callers:
+                await caller.ready()
+            whose = dict(zip(upstreams, tallies, strict=True))
+            whose |= {caller: protected if each.protected else unprotected for caller, each in zip(callers, jobs)}
+            with live(console, plan, tallies, quiet=options.as_json) as view:
+                await _watch(plan, upstreams, callers, whose, view)
+    return summarize(plan, protected, unprotected, store="Redis" if url else "memory", workers=workers)
+
+
+async def _watch(
+    plan: Plan, upstreams: list[Child], callers: list[Child], whose: dict[Child, Tally], view: View
+) -> None:
+    """Begin, and take in what the children tell until the last caller has its last answer."""
+    began = time.monotonic() + LEAD
+    for child in whose:
+        child.begin(began)
+    called = asyncio.gather(*(_read(child, whose[child]) for child in callers))
+    served = asyncio.gather(*(_read(child, whose[child]) for child in upstreams))
+    try:
+        while not (called.done() or served.done()):
+            elapsed = time.monotonic() - began
+            if elapsed > plan.seconds + OVERTIME:
+                raise ChildError(f"workers were still busy {OVERTIME:g} s after the end")
+            view.show(elapsed)
+            await asyncio.wait((called, served), timeout=REFRESH, return_when=asyncio.FIRST_COMPLETED)
+        if not served.done():
+            await called
+            for upstream in upstreams:
+                upstream.release()
+        await asyncio.wait_for(served, GRACE)
+    finally:
+        called.cancel()
+        served.cancel()
+
+
+async def _read(child: Child, tally: Tally) -> None:
+    async for message in child.messages():
+        tally.add(message, child.pid)

@@ -1,0 +1,177 @@
+"""The ordinary case of each policy, as lines of Python for the generated frame.
+
+A fragment may only do what its policy's hooks would do for the same call, and must refuse (by a condition in
+`refuse`) whenever they would do anything else. `moment` is the clock's reading at entry. Names get the policy's
+place in the pipeline as a suffix, so that fragments do not meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..call import Operation
+from ..machines.circuit_breaker import Admission
+from ..machines.rate_limiter import GCRA
+from ..machines.retry_budget import TokenBudget
+from ..machines.windows import CountWindow
+from ..memory_limiter import MemoryLimiter
+from ..observer import Observer
+from ..policies.bulkhead import Bulkhead, Permit
+from ..policies.circuit_breaker import CircuitBreaker, Passage
+from ..policies.rate_limiter import RateLimiter
+from ..policies.retry import Retry
+from ..policies.timeout import Timeout
+from ..policy import Policy
+from ..verdict import Verdict
+
+
+@dataclass(slots=True)
+class Fragment:
+    """What one policy adds to a frame; `CALL` in its lines is the record of the call, built only there.
+
+    All lines run without an await between them, except around the call itself.
+    """
+
+    policy: Policy
+    names: dict[str, object] = field(default_factory=dict)
+    read: list[str] = field(default_factory=list)
+    """Statements that change nothing."""
+    refuse: list[str] = field(default_factory=list)
+    """Conditions under which the plain path has to do it."""
+    commit: list[str] = field(default_factory=list)
+    """Take what the conditions found free."""
+    done: list[str] = field(default_factory=list)
+    """The call returned: give back, and count a success."""
+    kept: str = "None"
+    """An expression for what `token` needs when the call did not go the ordinary way."""
+    token: Callable[[Any, float], Any] | None = None
+    """From `kept` and `moment`, the token that the policy's hooks would have made; None: it is no guard."""
+
+
+def fragment(policy: Policy, place: int) -> Fragment | None:
+    """The fragment of a policy as it is set up, or None if it has no ordinary case worth one."""
+    make = _FRAGMENTS.get(type(policy))
+    return None if make is None else make(policy, place)
+
+
+def _observer(policy: Observer, n: int) -> Fragment:
+    return Fragment(
+        policy,
+        names={f"observer{n}": policy},
+        done=[f"if observer{n}.listeners:", f"    observer{n}.leave(CALL, moment, result, None)"],
+        token=lambda kept, moment: moment,
+    )
+
+
+def _bulkhead(policy: Bulkhead, n: int) -> Fragment | None:
+    weight = policy.weight
+    if not isinstance(weight, int):
+        return None
+    machine = policy.machine("")
+    return Fragment(
+        policy,
+        names={f"bulkhead{n}": policy, f"permits{n}": machine},
+        refuse=[f"not bulkhead{n}.enforced", f"permits{n}.in_use + {weight} > permits{n}._ceiling"],
+        commit=[f"permits{n}.in_use += {weight}"],
+        done=[
+            f"if permits{n}.waiting or permits{n}.draining:",
+            f"    bulkhead{n}.give_back(permits{n}, {weight})",
+            "else:",
+            f"    permits{n}.in_use -= {weight}",
+        ],
+        token=lambda kept, moment: Permit(machine, weight),
+    )
+
+
+def _breaker(policy: CircuitBreaker, n: int) -> Fragment | None:
+    machine = policy.machine("")
+    slow = policy.rule.slow_call is not None
+    names: dict[str, object] = {f"breaker{n}": policy, f"circuit{n}": machine}
+    report = f"breaker{n}.succeeded(CALL, circuit{n}, admission{n}, moment)"
+    if slow or not isinstance(machine.window, CountWindow):
+        done = [report]
+    else:
+        size = machine.window.size
+        # In a full window a success in place of a success only moves the hand on.
+        done = [
+            f"window{n} = circuit{n}.window",
+            f"hand{n} = window{n}._next",
+            f"if window{n}._ring[hand{n}] or window{n}.calls < {size} or circuit{n}.admission is not admission{n}:",
+            f"    {report}",
+            "else:",
+            f"    hand{n} += 1",
+            f"    window{n}._next = hand{n} if hand{n} < {size} else 0",
+        ]
+
+    def token(kept: Admission, moment: float) -> Passage:
+        return Passage(machine, kept, moment)
+
+    return Fragment(
+        policy,
+        names=names,
+        read=[f"admission{n} = circuit{n}.admission"],
+        refuse=[f"not breaker{n}.enforced", f"admission{n} is None"],
+        done=done,
+        kept=f"admission{n}",
+        token=token,
+    )
+
+
+def _limiter(policy: RateLimiter, n: int) -> Fragment | None:
+    cost, state = policy.constant_cost, policy.line.limiter
+    if cost is None or policy.remote or not isinstance(state, MemoryLimiter) or len(policy.rules) > 1:
+        return None
+    rule = policy.rules[0]
+    if not isinstance(rule, GCRA) or cost > rule.capacity:
+        return None
+    return Fragment(
+        policy,
+        names={
+            f"limiter{n}": policy,
+            f"limit{n}": state,
+            f"queues{n}": policy.line.queues,
+            f"step{n}": cost * rule.interval,
+            f"slack{n}": cost * rule.interval - rule.tolerance,
+        },
+        read=[f"arrival{n} = limit{n}.unkeyed"],
+        refuse=[f"not limiter{n}.enforced", f"arrival{n} is None", f"(arrival{n} - moment) + slack{n} > 0.0", f"queues{n}"],
+        commit=[f"limit{n}.unkeyed = (arrival{n} if arrival{n} > moment else moment) + step{n}"],
+        token=lambda kept, moment: True,
+    )
+
+
+def _timeout(policy: Timeout, n: int) -> Fragment:
+    return Fragment(policy)  # all timeouts of a frame share one sweep, which the frame sees to
+
+
+def _retry(policy: Retry, n: int) -> Fragment | None:
+    budget = policy.budget
+    if budget is None:
+        return Fragment(policy)
+    settle = f"budget{n}.settle(now(), True)"
+    if isinstance(budget, TokenBudget):
+        settle = f"if budget{n}.tokens < budget{n}.capacity: {settle}"
+    return Fragment(policy, names={f"budget{n}": budget}, done=[settle])
+
+
+_FRAGMENTS: dict[type[Policy], Callable[[Any, int], Fragment | None]] = {
+    Observer: _observer,
+    Bulkhead: _bulkhead,
+    CircuitBreaker: _breaker,
+    RateLimiter: _limiter,
+    Retry: _retry,
+    Timeout: _timeout,
+}
+
+
+def judges(parts: Sequence[Fragment], operation: Operation) -> list[Callable[[Any], Verdict]]:
+    """The functions that judge returned values for the policies of a frame, each once."""
+    found: list[Callable[[Any], Verdict]] = []
+    for part in parts:
+        if isinstance(part.policy, CircuitBreaker | Retry):
+            judge = (part.policy.classifier or operation.classifier).result
+            if judge is not None and judge not in found:
+                found.append(judge)
+    return found

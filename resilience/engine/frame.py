@@ -1,0 +1,176 @@
+"""Writing the one frame of a pipeline, and what stands behind it.
+
+    handler = frame.handler()              # takes a Call
+    charge = frame.function(charge)        # takes the arguments of charge itself
+"""
+
+from __future__ import annotations
+
+import inspect
+import keyword
+import linecache
+from _thread import get_ident
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from itertools import count
+from typing import Any
+
+from .. import clock
+from .._sweep import Sweep, current_task_of
+from ..call import Call, Handler, Operation, invoke
+from ..policies.timeout import Timeout
+from ..policy import Policy
+from ..verdict import SUCCESS
+from .fragments import judges
+from .unwind import Step, Unwinder
+
+_serial = count(1)
+
+class Frame:
+    """The generated fast path of a row of policies, outermost first.
+
+    `plain` is the handler made of their hooks alone; `inner` is what they are wrapped around, `None` for the
+    protected function itself.
+    """
+
+    def __init__(
+        self, policies: Sequence[Policy], plain: Handler, inner: Handler, steps: Sequence[Step], operation: Operation
+    ) -> None:
+        self._inner = inner
+        self._operation = operation
+        timeouts = [policy for policy in policies if isinstance(policy, Timeout)]
+        # Nothing is awaited between the outermost and the innermost deadline: the shortest one stands for all.
+        owner = min(timeouts, key=lambda timeout: timeout.seconds) if timeouts else None
+        self._sweep = None if owner is None else Sweep(owner.seconds)
+        self._fragments = [step.fragment for step in reversed(steps)]
+        self._names: dict[str, object] = {
+            "Call": Call,
+            "SUCCESS": SUCCESS,
+            "plain": plain,
+            "unwind": Unwinder(steps, owner, self._sweep).unwind,
+            "operation": operation,
+        }
+        if self._sweep is not None:
+            self._names |= {
+                "sweep": self._sweep,
+                "live": self._sweep.live,
+                "alarms": self._sweep.alarms,
+                "current_task_of": current_task_of,
+                "get_ident": get_ident,
+            }
+        for part in self._fragments:
+            self._names |= part.names
+        self._judges = judges(self._fragments, operation)
+        self._names |= {f"judge{n}": judge for n, judge in enumerate(self._judges)}
+
+    def handler(self) -> Handler:
+        """The frame for calls that come as records."""
+        names = {"inner": self._inner}
+        return self._compile("handle", "call", call="call", invoke="inner(call)", names=names, leases=True)
+
+    def function(self, fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """The frame with the signature of a function. Raises ValueError if its parameters do not allow that."""
+        signature = _Signature(fn, self._names)
+        name = fn.__name__ if fn.__name__.isidentifier() and not keyword.iskeyword(fn.__name__) else "guarded"
+        names = {"fn": fn, **signature.defaults}
+        call = f"Call(operation, fn, {signature.record})"
+        invoke = f"fn({signature.arguments})"
+        return self._compile(name, signature.parameters, call=call, invoke=invoke, names=names, leases=False)
+
+    def _compile(
+        self, name: str, parameters: str, *, call: str, invoke: str, names: dict[str, Any], leases: bool
+    ) -> Any:
+        names = {**self._names, **names}
+        body = "\n".join(f"        {line}" for line in self._body(call, invoke, leases))
+        source = f"def make({', '.join(names)}):\n    async def {name}({parameters}):\n{body}\n    return {name}\n"
+        filename = f"<resilience frame {next(_serial)}: {self._operation.name}>"
+        made: dict[str, Any] = {}
+        # The globals are those of the clock module, so that `now` is always the clock in force, and cheap.
+        exec(compile(source, filename, "exec"), vars(clock), made)
+        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+        function = made["make"](**names)
+        function.__resilience_source__ = source
+        return function
+
+    def _body(self, call: str, invoke: str, leases: bool) -> list[str]:
+        """The whole of every frame: look, take, await, give back."""
+        parts, swept = self._fragments, self._sweep is not None
+        task = "task" if swept else "None"
+        kept = "".join(f"{part.kept}, " for part in reversed(parts))
+        refuse = [condition for part in parts for condition in part.refuse]
+        lines = ["moment = now()", *(_ATTACH if swept else []), *(line for part in parts for line in part.read)]
+        lines += ["if (", f"    {_OR.join([*(_NOT_SWEPT if swept else []), *refuse]) or False}", "):"]
+        lines += ["    return await plain(CALL)", *(line for part in parts for line in part.commit)]
+        lines += ["live[task] = moment"] if swept else []
+        lines += ["try:", f"    result = await {invoke}", "except BaseException as error:"]
+        lines += ["    del live[task]"] if swept else []
+        lines += [f"    return await unwind(CALL, moment, ({kept}), {task}, None, error)"]
+        lines += _RELEASE if swept else []
+        lines += self._judged(f"return await unwind(CALL, moment, ({kept}), {task}, result, None)", leases)
+        lines += [line for part in reversed(parts) for line in part.done]
+        return [line.replace("CALL", call) for line in [*lines, "return result"]]
+
+    def _judged(self, hand_over: str, leases: bool) -> list[str]:
+        """Lines for calls that returned but are not simply over: a bad value, or one that is still alive."""
+        lines = ["if call.lease is not None:", f"    {hand_over}"] if leases else []
+        if self._judges:
+            good = " and ".join(f"judge{n}(result) is SUCCESS" for n in range(len(self._judges)))
+            lines += ["try:", f"    good = {good}", "except Exception:", "    good = False"]
+            lines += ["if not good:", f"    {hand_over}"]
+        return lines
+
+
+_ATTACH = [
+    "task = current_task_of(sweep.loop) if get_ident() == sweep.thread and sweep.ticking else None",
+    "if task is None:",
+    "    task = sweep.attach()",
+]
+_NOT_SWEPT = ["task is None", "task in live", "task.cancelling()"]
+_RELEASE = ["del live[task]", "if alarms:", "    sweep.disarm(task, None)"]
+_OR = "\n    or "
+
+
+class _Signature:
+    """The parameters of a function as text, the arguments that pass them on, and its defaults by name."""
+
+    def __init__(self, fn: Callable[..., Any], taken: Iterable[str]) -> None:
+        self.defaults: dict[str, object] = {}
+        positional: list[str] = []
+        keywords: list[tuple[str, str]] = []
+        shown: list[str] = []
+        parameters = list(inspect.signature(fn, follow_wrapped=False).parameters.values())
+        if not {parameter.name for parameter in parameters}.isdisjoint({*taken, *_LOCALS}):
+            raise ValueError("a parameter has a name that the frame needs")
+        previous = None
+        for parameter in parameters:
+            kind, name = parameter.kind, parameter.name
+            if previous is parameter.POSITIONAL_ONLY and kind is not parameter.POSITIONAL_ONLY:
+                shown.append("/")
+            if kind is parameter.KEYWORD_ONLY and previous not in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL):
+                shown.append("*")
+            shown.append(self._shown(parameter))
+            if kind is parameter.KEYWORD_ONLY:
+                keywords.append((f"{name!r}: {name}", f"{name}={name}"))
+            elif kind is parameter.VAR_KEYWORD:
+                keywords.append((f"**{name}", f"**{name}"))
+            else:
+                positional.append(f"*{name}" if kind is parameter.VAR_POSITIONAL else name)
+            previous = kind
+        if previous is inspect.Parameter.POSITIONAL_ONLY:
+            shown.append("/")
+        self.parameters = ", ".join(shown)
+        self.arguments = ", ".join([*positional, *(argument for _, argument in keywords)])
+        args = "".join(f"{name}, " for name in positional)
+        self.record = f"({args}), {{{', '.join(item for item, _ in keywords)}}}"
+
+    def _shown(self, parameter: inspect.Parameter) -> str:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return f"*{parameter.name}"
+        if parameter.kind is parameter.VAR_KEYWORD:
+            return f"**{parameter.name}"
+        if parameter.default is parameter.empty:
+            return parameter.name
+        self.defaults[f"default_{parameter.name}"] = parameter.default
+        return f"{parameter.name}=default_{parameter.name}"
+
+
+_LOCALS = ("moment", "task", "result", "error", "good", "now", "fn", "make", "get_ident")

@@ -1,0 +1,35 @@
+"""What the tests of the transport share: a client that notices leaks, and policies that do not dawdle."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from resilience import Backoff, Policy, Retry
+from resilience_httpx import ResilientTransport
+
+
+@asynccontextmanager
+async def connected(lib: Any, policy: Policy, **options: Any) -> AsyncIterator[Any]:
+    """A client over real connections; at the end every one of them must be idle or closed."""
+    inner = lib.AsyncHTTPTransport()
+    async with lib.AsyncClient(transport=ResilientTransport(policy, inner, **options)) as client:
+        yield client
+        assert_idle(inner)
+
+
+def assert_idle(transport: Any) -> None:
+    pool = transport._pool
+    assert not pool._requests
+    assert all(connection.is_idle() or connection.is_closed() for connection in pool.connections)
+
+
+def mocked(lib: Any, policy: Policy, handler: Any, **options: Any) -> Any:
+    """A client whose requests end in `handler`."""
+    return lib.AsyncClient(transport=ResilientTransport(policy, lib.MockTransport(handler), **options))
+
+
+def retry(attempts: int = 3, **options: Any) -> Retry:
+    """A Retry that does not pause unless it is told to."""
+    return Retry(attempts, backoff=Backoff.none(), throttled=Backoff.none(), **options)

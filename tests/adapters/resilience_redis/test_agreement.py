@@ -1,0 +1,176 @@
+"""The Lua scripts and the Python machines are the same thing: same decisions, same state, bit for bit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from resilience.machines.rate_limiter import decide, peek
+from resilience.machines.rate_limiter.rule import text
+from resilience_redis.scripts import script_for
+from tests.support.rules import ALGORITHMS, LONG, AnyRule, make_rule
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+STEPS = 30
+NEVER = 9e15
+
+
+class Step(NamedTuple):
+    """One operation of a history; `mark` is how many bookings ago the stamp of a refund was made."""
+
+    operation: str
+    elapsed: int
+    shares: tuple[float, ...]
+    max_wait: float
+    mark: int | None
+
+
+class Limit(NamedTuple):
+    limit: float
+    period: float
+    burst: float
+
+
+limits = st.builds(
+    Limit,
+    st.sampled_from([1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 100.0, 333.0]),
+    st.sampled_from([1e6, 1e6 / 3, 7e5, 6e7, 1234567.0]),
+    st.sampled_from([1.0, 1.5, 3.0, 10.0, 250.0]),
+)
+steps = st.builds(
+    Step,
+    st.sampled_from(["acquire"] * 6 + ["peek", "refund", "refund", "reset"]),
+    st.one_of(
+        st.integers(0, 1000),
+        st.integers(0, 400_000),
+        st.integers(0, 3_000_000),
+        st.integers(-2_000_000, 0),
+        st.just(0),
+    ),
+    st.tuples(*[st.sampled_from([0.001, 0.1, 0.3, 0.5, 1.0])] * 2),
+    st.sampled_from([0.0, 0.0, 100.0, 250_000.0, 1e6, 1e8, NEVER]),
+    st.sampled_from([None, 0, 0, 1, 3]),
+)
+
+
+class Model:
+    """The Python machines behind the operations that the scripts offer."""
+
+    def __init__(self, rules: Sequence[AnyRule]) -> None:
+        self.rules = rules
+        self.states: list[Any] = [None] * len(rules)
+        self.marks: list[list[str]] = []
+
+    def costs(self, step: Step) -> list[float]:
+        """Whole units mostly, fractions sometimes, never more than fits."""
+        return [
+            max(1.0, int(share * rule.capacity)) if share != 0.1 else 0.1
+            for rule, share in zip(self.rules, step.shares, strict=False)
+        ]
+
+    def positions(self) -> list[str]:
+        return [
+            "" if state is None else _words(rule.position(state))
+            for rule, state in zip(self.rules, self.states, strict=True)
+        ]
+
+    def stamp(self, step: Step) -> list[str]:
+        if step.mark is None or step.mark >= len(self.marks):
+            return [""] * len(self.rules)
+        return self.marks[-1 - step.mark]
+
+    def apply(self, step: Step, now: float) -> list[str] | int:
+        costs = self.costs(step)
+        if step.operation == "acquire":
+            decision, states = decide(self.rules, self.states, now, costs, step.max_wait)
+            self.states = list(states)
+            marks = self.positions() if decision.allowed else []
+            if marks:
+                self.marks.append(marks)
+            event(f"allowed {decision.allowed}, waits {decision.wait > 0}")
+        elif step.operation == "peek":
+            decision, marks = peek(self.rules, self.states, now, costs), []
+        elif step.operation == "refund":
+            return self.refund(step, now, costs)
+        else:
+            held = sum(state is not None for state in self.states)
+            self.states = [None] * len(self.rules)
+            return held
+        numbers = (decision.wait, decision.binding, *decision.remaining)
+        return ["1" if decision.allowed else "0", *map(text, numbers), *marks]
+
+    def refund(self, step: Step, now: float, costs: list[float]) -> int:
+        stamp = self.stamp(step)
+        for mark, position in zip(stamp, self.positions(), strict=True):
+            if mark not in ("", position):
+                return 0
+        self.states = [
+            rule.refund(state, now, cost)
+            for rule, state, cost in zip(self.rules, self.states, costs, strict=True)
+        ]
+        return len(self.rules)
+
+
+def _words(numbers: float | Sequence[float]) -> str:
+    return text(numbers) if isinstance(numbers, int | float) else text(*numbers)
+
+
+def _decoded(reply: Any) -> Any:
+    return [word.decode() for word in reply] if isinstance(reply, list) else reply
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_lua_and_python_agree(algorithm: str, plain_redis: Any, redis_prefix: str) -> None:
+    script = script_for(algorithm)
+    plain_redis.script_load(script.source)
+    runs = 0
+
+    @settings(
+        max_examples=500 if LONG else 60,
+        deadline=None,
+        derandomize=not LONG,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(
+        st.lists(limits, min_size=1, max_size=2),
+        st.integers(1_700_000_000_000_000, 1_900_000_000_000_000),
+        st.lists(steps, min_size=STEPS, max_size=STEPS),
+    )
+    def agree(chosen: list[Limit], now: int, history: list[Step]) -> None:
+        nonlocal runs
+        runs += 1
+        rules = [make_rule(algorithm, *limit) for limit in chosen]
+        model = Model(rules)
+        keys = [f"{{{redis_prefix}:{runs}}}:{index}" for index in range(len(rules))]
+        expected: list[Any] = []
+        with plain_redis.pipeline(transaction=False) as pipeline:
+            for step in history:
+                now += step.elapsed
+                arguments = [step.operation, str(now), text(step.max_wait)]
+                for rule, cost in zip(rules, model.costs(step), strict=True):
+                    arguments += [text(rule.limit), text(rule.period), text(rule.burst), text(cost)]
+                if step.operation == "refund":
+                    arguments += model.stamp(step)
+                pipeline.execute_command(*script.by_sha(keys, arguments))
+                expected.append(model.apply(step, float(now)))
+                for key, state in zip(keys, model.states, strict=True):
+                    if algorithm == "sliding_log":
+                        pipeline.lrange(key, 0, -1)
+                        expected.append([] if state is None else _words(state).split())
+                    else:
+                        pipeline.get(key)
+                        expected.append(None if state is None else _words(state).encode())
+            replies = pipeline.execute()
+        actual = [_decoded(reply) for reply in replies]
+        if algorithm == "sliding_log":  # an entry is one element of the list, "time units"
+            actual = [" ".join(each).split() if isinstance(each, list) else each for each in actual]
+            expected = [" ".join(each).split() if isinstance(each, list) else each for each in expected]
+        assert actual == expected
+
+    agree()
+    assert runs >= (500 if LONG else 60)

@@ -1,0 +1,1 @@
+"""Shared fixtures. Those of virtual time are in the folders that use them; tests of adapters run in real time."""
