@@ -52,6 +52,13 @@ def decorate(policy: Policy, fn: Any, make: MakeCall = Call, name: str | None = 
 
 
 def _guard_coroutine(policy: Policy, fn: Callable[..., Any], make: MakeCall, operation: Operation) -> Any:
+    if make is Call:
+        from .engine.build import build_function
+
+        frame = build_function(policy.parts(), fn, operation)
+        if frame is not None:
+            return _dressed(frame, fn)
+
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         return await policy.run(make(operation, fn, args, kwargs))
 

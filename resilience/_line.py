@@ -61,15 +61,16 @@ class Line:
     def __init__(self, limiter: LocalLimiter, rules: Sequence[Rule[Any]]) -> None:
         self.limiter = limiter
         self._interval = max(rule.period / rule.limit for rule in rules)
-        self._queues: dict[str, _Queue] = {}
+        self.queues: dict[str, _Queue] = {}
+        """The lines that somebody stands in."""
 
     def try_take(self, key: str, costs: Sequence[float]) -> bool:
         """Take the costs if they may go at once and nobody waits."""
-        return key not in self._queues and self.limiter.acquire(key, costs, 0.0).decision.allowed
+        return key not in self.queues and self.limiter.acquire(key, costs, 0.0).decision.allowed
 
     def estimate(self, key: str, costs: Sequence[float]) -> float:
         """Seconds that a newcomer will wait; exact for limits that refill evenly."""
-        queue = self._queues.get(key)
+        queue = self.queues.get(key)
         ahead = 0.0 if queue is None else queue.ahead * self._interval
         return ahead + self.limiter.peek(key, costs).wait
 
@@ -79,7 +80,7 @@ class Line:
         if wait > patience:
             return self.limiter.peek(key, costs)._replace(allowed=False, wait=wait)
         until = clock.now() + patience
-        queue = self._queues.setdefault(key, _Queue())
+        queue = self.queues.setdefault(key, _Queue())
         waiter = queue.join(max(costs))
         try:
             await waiter.turn.wait()
@@ -93,4 +94,4 @@ class Line:
             return booking.decision
         finally:
             if queue.leave(waiter):
-                del self._queues[key]
+                del self.queues[key]

@@ -36,6 +36,7 @@ class RejectingGuard(Guard[Token], Generic[Token]):
     def mode(self, mode: Mode) -> None:
         one_of("mode", mode, ("enforce", "shadow", "off"))
         self._mode: Mode = mode
+        self.enforced: bool = mode == "enforce"
 
     def key_of(self, call: Call) -> str:
         """The partition of a call: its key, or one for all if this guard is not keyed."""

@@ -6,6 +6,7 @@ any more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,8 +26,11 @@ class MemoryLimiter(LocalLimiter):
 
     def __init__(self, rules: Sequence[Rule[Any]], max_keys: int = 1_000_000) -> None:
         self._rules = tuple(rules)
+        # The state of a key: that of the only rule (a float for GCRA), or a tuple with one for each.
         self._only = self._rules[0] if len(self._rules) == 1 else None
         self._fresh: Any = None if self._only is not None else (None,) * len(self._rules)
+        self.unkeyed: Any = self._fresh
+        """The state for calls without a key, which never leaves."""
         self._max_keys = self._sweep_at = whole("max_keys", max_keys, 1)
         # Twice the longest time from a cost that was taken at once to a fresh state, whatever the algorithm.
         self._span = max(2.0 * rule.period * max(1.0, rule.burst / rule.limit) for rule in self._rules)
@@ -40,7 +44,7 @@ class MemoryLimiter(LocalLimiter):
     def acquire(self, key: str, costs: Sequence[float], max_wait: float) -> Booking:
         """Book the costs if they may go within `max_wait` seconds. Raises ValueError for impossible costs."""
         now = clock.now()
-        state = self._state(key, now)
+        state = self._state(key, now) if key else self.unkeyed
         if self._only is not None:
             check_cost(self._only, costs[0])
             decision, state = decide_one(self._only, state, now, costs[0], max_wait)
@@ -51,7 +55,7 @@ class MemoryLimiter(LocalLimiter):
             state = tuple(states)
         if not decision.allowed:
             return Booking(decision)
-        self._young[key] = state
+        self._put(key, state)
         if decision.wait > 0.0:  # a booking ahead is fresh that much later
             self._turn_at = max(self._turn_at, now + decision.wait + self._span)
         return Booking(decision, self._position(state))
@@ -76,16 +80,24 @@ class MemoryLimiter(LocalLimiter):
         if all(state is None for state in states):
             self.reset(key)
         else:
-            self._young[key] = states[0] if self._only is not None else states
+            self._put(key, states[0] if self._only is not None else states)
 
     def reset(self, key: str) -> None:
         """Forget the key: it has its whole limit again."""
+        if not key:
+            self.unkeyed = self._fresh
         self._young.pop(key, None)
         self._old.pop(key, None)
 
     def _states(self, key: str) -> tuple[Any, ...]:
-        state = self._young.get(key) or self._old.get(key, self._fresh)
+        state = self._young.get(key, self._old.get(key, self._fresh)) if key else self.unkeyed
         return (state,) if self._only is not None else state
+
+    def _put(self, key: str, state: Any) -> None:
+        if key:
+            self._young[key] = state
+        else:
+            self.unkeyed = state
 
     def _position(self, state: Any) -> object:
         if self._only is not None:
@@ -115,4 +127,5 @@ class MemoryLimiter(LocalLimiter):
 
     def _fresh_at(self, state: Any) -> float:
         states = (state,) if self._only is not None else state
-        return max(rule.fresh_at(one) for rule, one in zip(self._rules, states, strict=True) if one is not None)
+        moments = [rule.fresh_at(one) for rule, one in zip(self._rules, states, strict=True) if one is not None]
+        return max(moments, default=-math.inf)

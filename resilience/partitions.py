@@ -71,3 +71,5 @@ class Partitions(Generic[M]):
         kept = {key: state for key, state in self._old.items() if not droppable(state)}
         kept.update(self._young)
         self._old, self._young = kept, {}
+        if "" in kept:  # calls without a key all share this one, and engines hold on to it
+            self._young[""] = kept.pop("")

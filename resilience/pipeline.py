@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
-from . import clock
-from .call import Call, Handler, Operation
+from .call import Handler, Operation
 from .errors import HazardWarning
-from .events import CallFailed, CallSucceeded, Listener
+from .events import Listener
 from .hazards import hazards
+from .observer import Observer
 from .policies.bulkhead import Bulkhead
 from .policies.circuit_breaker import CircuitBreaker
 from .policies.fallback import Fallback
@@ -55,7 +54,8 @@ class Pipeline(Enclosing):
         for policy in policies:
             if not isinstance(policy, Policy):
                 raise TypeError(f"policies must be Policy objects, got {policy!r}")
-        self.policies = policies
+        self.policies: tuple[Policy, ...] = policies
+        self._observer = Observer(self.name)
         self.operation: Operation = Operation(self.name, classifier=classifier)
         for listener in listeners:
             self.listen(listener)
@@ -95,33 +95,25 @@ class Pipeline(Enclosing):
         policies = [part for part in parts if part is not None]
         return cls(*policies, classifier=classifier, name=name, listeners=listeners)
 
+    def parts(self) -> list[Policy]:
+        """All policies, outermost first, those of nested pipelines included; an observer of whole calls first."""
+        return [self._observer, *(part for policy in self.policies for part in policy.parts())]
+
     def wrap(self, proceed: Handler) -> Handler:
         """Fold the policies around `proceed`, innermost first."""
         handler = proceed
-        for policy in reversed(self.policies):
-            handler = policy.wrap(handler)
-        return partial(self._enter, handler)
-
-    def _enter(self, handler: Handler, call: Call) -> Any:
-        return self._observed(handler, call) if self.listeners else handler(call)
-
-    async def _observed(self, handler: Handler, call: Call) -> Any:
-        started = clock.now()
-        try:
-            result = await handler(call)
-        except Exception as error:
-            self.emit(CallFailed(call.operation.name, self.name, clock.now() - started, call.attempt, error))
-            raise
-        self.emit(CallSucceeded(call.operation.name, self.name, clock.now() - started, call.attempt))
-        return result
+        for part in reversed(self.parts()):
+            handler = part.wrap(handler)
+        return handler
 
     def guards(self) -> list[Guard[Any]]:
         """The guards of all policies, outermost first. Raises TypeError if one of them is not a guard."""
-        return [guard for policy in self.policies for guard in policy.guards()]
+        return [guard for part in self.parts() for guard in part.guards()]
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with every event of the pipeline and its policies; returns a function that ends it."""
-        stops = [super().listen(listener), *(policy.listen(listener) for policy in self.policies)]
+        members: list[Policy] = [self._observer, *self.policies]
+        stops = [super().listen(listener), *(policy.listen(listener) for policy in members)]
 
         def stop() -> None:
             for end in stops:

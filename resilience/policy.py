@@ -18,7 +18,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from ._decorate import decorate
-from .call import Call, Handler, Operation, invoke
+from .call import Call, Handler, Operation
 from .events import Event, Listener, emit
 from .outcome import Outcome
 
@@ -51,12 +51,25 @@ class Policy(ABC):
     def wrap(self, proceed: Handler) -> Handler:
         """Fold this policy around `proceed`, once; the result runs for every call."""
 
+    def parts(self) -> list[Policy]:
+        """The policies that this one consists of, outermost first: itself, unless it is composed."""
+        return [self]
+
     def run(self, call: Call) -> Awaitable[Any]:
         """Run a ready-made call; what adapters use."""
-        handler = self._handler
-        if handler is None:
-            handler = self._handler = self.wrap(invoke)
+        handler = self._handler or self._build()
         return handler(call)
+
+    def _build(self) -> Handler:
+        from .engine.build import build
+
+        self._handler = handler = build(self.parts(), self.operation)
+        return handler
+
+    @property
+    def source(self) -> str:
+        """The generated fast path of this policy, as Python source; empty if calls take the plain path."""
+        return str(getattr(self._handler or self._build(), "__resilience_source__", ""))
 
     async def call(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `await fn(*args, **kwargs)` under this policy and return its result.

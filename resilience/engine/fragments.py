@@ -46,6 +46,8 @@ class Fragment:
     """The call returned: give back, and count a success."""
     kept: str = "None"
     """An expression for what `token` needs when the call did not go the ordinary way."""
+    states: tuple[object, ...] = ()
+    """What it looks at and takes from; two policies with a common state cannot share a frame."""
     token: Callable[[Any, float], Any] | None = None
     """From `kept` and `moment`, the token that the policy's hooks would have made; None: it is no guard."""
 
@@ -81,6 +83,7 @@ def _bulkhead(policy: Bulkhead, n: int) -> Fragment | None:
             "else:",
             f"    permits{n}.in_use -= {weight}",
         ],
+        states=(machine,),
         token=lambda kept, moment: Permit(machine, weight),
     )
 
@@ -115,6 +118,7 @@ def _breaker(policy: CircuitBreaker, n: int) -> Fragment | None:
         refuse=[f"not breaker{n}.enforced", f"admission{n} is None"],
         done=done,
         kept=f"admission{n}",
+        states=(machine,),
         token=token,
     )
 
@@ -136,8 +140,14 @@ def _limiter(policy: RateLimiter, n: int) -> Fragment | None:
             f"slack{n}": cost * rule.interval - rule.tolerance,
         },
         read=[f"arrival{n} = limit{n}.unkeyed"],
-        refuse=[f"not limiter{n}.enforced", f"arrival{n} is None", f"(arrival{n} - moment) + slack{n} > 0.0", f"queues{n}"],
+        refuse=[
+            f"not limiter{n}.enforced",
+            f"arrival{n} is None",
+            f"(arrival{n} - moment) + slack{n} > 0.0",
+            f"queues{n}",
+        ],
         commit=[f"limit{n}.unkeyed = (arrival{n} if arrival{n} > moment else moment) + step{n}"],
+        states=(state,),
         token=lambda kept, moment: True,
     )
 

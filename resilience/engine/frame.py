@@ -1,7 +1,7 @@
 """Writing the one frame of a pipeline, and what stands behind it.
 
-    handler = frame.handler()              # takes a Call
-    charge = frame.function(charge)        # takes the arguments of charge itself
+handler = frame.handler()              # takes a Call
+charge = frame.function(charge)        # takes the arguments of charge itself
 """
 
 from __future__ import annotations
@@ -16,28 +16,25 @@ from typing import Any
 
 from .. import clock
 from .._sweep import Sweep, current_task_of
-from ..call import Call, Handler, Operation, invoke
+from ..call import Call, Handler, Operation
 from ..policies.timeout import Timeout
-from ..policy import Policy
 from ..verdict import SUCCESS
 from .fragments import judges
 from .unwind import Step, Unwinder
 
 _serial = count(1)
 
-class Frame:
-    """The generated fast path of a row of policies, outermost first.
 
-    `plain` is the handler made of their hooks alone; `inner` is what they are wrapped around, `None` for the
-    protected function itself.
+class Frame:
+    """The generated fast path of a row of policies; `steps` are innermost first.
+
+    `plain` is the handler made of their hooks alone, `inner` what they are wrapped around.
     """
 
-    def __init__(
-        self, policies: Sequence[Policy], plain: Handler, inner: Handler, steps: Sequence[Step], operation: Operation
-    ) -> None:
+    def __init__(self, plain: Handler, inner: Handler, steps: Sequence[Step], operation: Operation) -> None:
         self._inner = inner
         self._operation = operation
-        timeouts = [policy for policy in policies if isinstance(policy, Timeout)]
+        timeouts = [step.fragment.policy for step in reversed(steps) if isinstance(step.fragment.policy, Timeout)]
         # Nothing is awaited between the outermost and the innermost deadline: the shortest one stands for all.
         owner = min(timeouts, key=lambda timeout: timeout.seconds) if timeouts else None
         self._sweep = None if owner is None else Sweep(owner.seconds)
@@ -103,11 +100,15 @@ class Frame:
         lines += ["live[task] = moment"] if swept else []
         lines += ["try:", f"    result = await {invoke}", "except BaseException as error:"]
         lines += ["    del live[task]"] if swept else []
-        lines += [f"    return await unwind(CALL, moment, ({kept}), {task}, None, error)"]
-        lines += _RELEASE if swept else []
-        lines += self._judged(f"return await unwind(CALL, moment, ({kept}), {task}, result, None)", leases)
-        lines += [line for part in reversed(parts) for line in part.done]
-        return [line.replace("CALL", call) for line in [*lines, "return result"]]
+        lines += ["    failure = error", "else:"]
+        good = [*_RELEASE] if swept else []
+        good += self._judged(f"return await unwind(CALL, moment, ({kept}), {task}, result, None)", leases)
+        good += [line for part in reversed(parts) for line in part.done]
+        lines += [f"    {line}" for line in [*good, "return result"]]
+        # Out of the except block, so that the error is no context of what further attempts raise.
+        lines += ["try:", f"    return await unwind(CALL, moment, ({kept}), {task}, None, failure)"]
+        lines += ["finally:", "    failure = None"]
+        return [line.replace("CALL", call) for line in lines]
 
     def _judged(self, hand_over: str, leases: bool) -> list[str]:
         """Lines for calls that returned but are not simply over: a bad value, or one that is still alive."""
@@ -173,4 +174,4 @@ class _Signature:
         return f"{parameter.name}=default_{parameter.name}"
 
 
-_LOCALS = ("moment", "task", "result", "error", "good", "now", "fn", "make", "get_ident")
+_LOCALS = ("moment", "task", "result", "error", "failure", "good", "now", "fn", "make", "get_ident")

@@ -61,9 +61,12 @@ class Unwinder:
                         policy.leave(call, token, result, error)
             except BaseException as raised:
                 error = raised
-        if error is not None:
+        if error is None:
+            return result
+        try:
             raise error
-        return result
+        finally:
+            error = None  # a frame and a traceback that hold each other would wait for the collector
 
     def _tokens(
         self, moment: float, kept: Sequence[Any], task: asyncio.Task[Any] | None, error: BaseException | None

@@ -22,7 +22,7 @@ from ..machines.bulkhead import BulkheadMachine, Ticket
 from ..store import MemoryStore, Store, named
 
 
-class _Permit:
+class Permit:
     """What a call holds: `weight` permits of `machine`, or nothing if it passed in shadow mode."""
 
     __slots__ = ("machine", "weight")
@@ -32,10 +32,10 @@ class _Permit:
         self.weight: int = weight
 
 
-_NO_PERMIT = _Permit(None, 0)
+_NO_PERMIT = Permit(None, 0)
 
 
-class Bulkhead(RejectingGuard[_Permit]):
+class Bulkhead(RejectingGuard[Permit]):
     """A semaphore with a bounded first-come-first-served queue.
 
     `limit` permits in all; `queue` calls may wait for one (default 0: refuse at once), each at most `max_wait`
@@ -67,7 +67,7 @@ class Bulkhead(RejectingGuard[_Permit]):
         self.max_wait: float | None = None if max_wait is None else positive("max_wait", max_wait)
         if not callable(weight) and whole("weight", weight, 1) > limit:
             raise ValueError(f"weight must be at most the limit of {limit}, got {weight}")
-        self._weight = weight
+        self.weight: int | Callable[[Call], int] = weight
         self._idle: anyio.Event | None = None
         name = named(name, self.name, store)
         self._machines = (store or MemoryStore()).bulkheads(name, limit, queue, max_keys)
@@ -111,18 +111,18 @@ class Bulkhead(RejectingGuard[_Permit]):
             self._idle = anyio.Event()
             await self._idle.wait()
 
-    def enter(self, call: Call) -> _Permit | None:
+    def enter(self, call: Call) -> Permit | None:
         """Take the permits if they are free and nobody waits."""
         if self._mode == "off":
             return _NO_PERMIT
         machine, weight = self._machines.get(self.key_of(call)), self._weight_of(call)
         if machine.try_acquire(weight):
-            return _Permit(machine, weight)
+            return Permit(machine, weight)
         if self._mode == "shadow" or machine.draining or machine.waiting >= self.queue:
             return self._refuse(call, machine)
         return None
 
-    async def wait(self, call: Call) -> _Permit:
+    async def wait(self, call: Call) -> Permit:
         """Queue for the permits, first come first served."""
         machine, weight = self._machines.get(self.key_of(call)), self._weight_of(call)
         since = clock.now()
@@ -140,17 +140,25 @@ class Bulkhead(RejectingGuard[_Permit]):
             return self._refuse(call, machine)
         if self.listeners:
             self.emit(PermitAwaited(call.operation.name, self.name, self.key_of(call), clock.now() - since))
-        return _Permit(machine, weight)
+        return Permit(machine, weight)
 
-    def leave(self, call: Call, token: _Permit, result: Any, error: BaseException | None) -> None:
+    def leave(self, call: Call, token: Permit, result: Any, error: BaseException | None) -> None:
         """Give the permits back, whatever happened."""
         if token.machine is not None:
-            self._returned(token.machine.release(token.weight))
+            self.give_back(token.machine, token.weight)
+
+    def machine(self, key: str) -> BulkheadMachine:
+        """The permits of a key."""
+        return self._machines.get(key)
+
+    def give_back(self, machine: BulkheadMachine, weight: int) -> None:
+        """Return permits, and wake who gets them."""
+        self._returned(machine.release(weight))
 
     def _weight_of(self, call: Call) -> int:
-        return self._weight if isinstance(self._weight, int) else self._weight(call)
+        return self.weight if isinstance(self.weight, int) else self.weight(call)
 
-    def _refuse(self, call: Call, machine: BulkheadMachine) -> _Permit:
+    def _refuse(self, call: Call, machine: BulkheadMachine) -> Permit:
         state = "is being drained" if machine.draining else f"is full: {machine.in_use} of {machine.limit} in use"
         self.reject(call, BulkheadFullError(f"{self.name} {state}, {machine.waiting} waiting", policy=self.name))
         return _NO_PERMIT

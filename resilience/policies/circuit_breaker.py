@@ -29,10 +29,10 @@ from ..machines.circuit_breaker import (
     Transition,
 )
 from ..store import MemoryStore, Store, named
-from ..verdict import SUCCESS, On, Verdict, classifier
+from ..verdict import SUCCESS, Classifier, On, Verdict, classifier
 
 
-class _Passage:
+class Passage:
     """One admitted call; without a machine it passed in shadow mode and is not counted."""
 
     __slots__ = ("admission", "machine", "since")
@@ -43,7 +43,7 @@ class _Passage:
         self.since: float = since
 
 
-class CircuitBreaker(RejectingGuard[_Passage]):
+class CircuitBreaker(RejectingGuard[Passage]):
     """Open when too many recent calls failed or were slow; half-open after a while; close when probes succeed.
 
     Opens when, of at least `minimum_calls` (20) in the window, the share of failures reaches `failure_rate`
@@ -104,7 +104,7 @@ class CircuitBreaker(RejectingGuard[_Passage]):
             probes=probes,
             probe_lease=probe_lease,
         )
-        self._classifier = classifier(on, on_result)
+        self.classifier: Classifier | None = classifier(on, on_result)
         self._random = random
         name = named(name, self.name, store)
         self._machines = (store or MemoryStore()).breakers(name, self.rule, max_keys)
@@ -131,7 +131,7 @@ class CircuitBreaker(RejectingGuard[_Passage]):
         """Close a circuit and forget its counts. Calls under way are not counted any more."""
         self._report("", key, self._machines.get(key).reset(clock.now()))
 
-    def enter(self, call: Call) -> _Passage:
+    def enter(self, call: Call) -> Passage:
         """Admit the call if its circuit is closed or a probe's place is free. Raises CircuitOpenError."""
         if self._mode == "off":
             return _NOT_COUNTED
@@ -144,9 +144,9 @@ class CircuitBreaker(RejectingGuard[_Passage]):
         if isinstance(admission, Rejection):
             self.reject(call, self._error(call, admission))
             return _NOT_COUNTED
-        return _Passage(machine, admission, now)
+        return Passage(machine, admission, now)
 
-    def leave(self, call: Call, token: _Passage, result: Any, error: BaseException | None) -> None:
+    def leave(self, call: Call, token: Passage, result: Any, error: BaseException | None) -> None:
         """Report the verdict; a cancelled call frees its place without one."""
         machine, admission = token.machine, token.admission
         if machine is None or admission is None:
@@ -164,8 +164,19 @@ class CircuitBreaker(RejectingGuard[_Passage]):
         if transitions:
             self._report(call.operation.name, self.key_of(call), transitions)
 
+    def machine(self, key: str) -> CircuitBreakerMachine:
+        """The circuit of a key."""
+        return self._machines.get(key)
+
+    def succeeded(self, call: Call, machine: CircuitBreakerMachine, admission: Admission, since: float) -> None:
+        """Report a success of a call that was admitted at `since`."""
+        now = clock.now()
+        transitions = machine.record(now, admission, SUCCESS, now - since, self._random())
+        if transitions:
+            self._report(call.operation.name, self.key_of(call), transitions)
+
     def _judge(self, call: Call, result: Any, error: Exception | None) -> Verdict:
-        judge = self._classifier or call.operation.classifier
+        judge = self.classifier or call.operation.classifier
         if error is not None:
             return judge.error(error)
         return SUCCESS if judge.result is None else judge.result(result)
@@ -196,4 +207,4 @@ class CircuitBreaker(RejectingGuard[_Passage]):
         return kinds[transition.new](operation, self.name, key, generation)
 
 
-_NOT_COUNTED = _Passage(None, None, 0.0)
+_NOT_COUNTED = Passage(None, None, 0.0)

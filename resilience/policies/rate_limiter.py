@@ -22,7 +22,7 @@ from .._validate import at_most, not_negative, one_of, positive
 from ..call import Call
 from ..errors import RateLimitedError, StoreUnavailableError
 from ..events import Listener, PermitAwaited, StoreDegraded, StoreRecovered
-from ..limiter_state import LimiterSpec, LocalLimiter
+from ..limiter_state import LimiterSpec, LocalLimiter, RemoteLimiter
 from ..machines.rate_limiter import GCRA, Decision, Rule, TokenBucket
 from ..memory_limiter import MemoryLimiter
 from ..rates import Algorithm, make_rule
@@ -80,13 +80,20 @@ class RateLimiter(RejectingGuard[bool]):
         self._cost = cost if cost is None or callable(cost) else positive("cost", cost)
         state = (store or MemoryStore()).limiter(LimiterSpec(named(name, self.name, store), self.rules, max_keys))
         if isinstance(state, LocalLimiter):
-            self._remote = None
-            self._line = Line(state, self.rules)
+            self.remote: RemoteLimiter | None = None
+            self.line: Line = Line(state, self.rules)
         else:
-            self._remote = state
+            self.remote = state
             rules = [_scaled(rule, share) for rule in self.rules]
-            self._line = Line(MemoryLimiter(rules, max_keys), rules)
+            self.line = Line(MemoryLimiter(rules, max_keys), rules)
         self._degraded_since: float | None = None
+
+    @property
+    def constant_cost(self) -> float | None:
+        """What every call costs that does not bring a cost of its own; None if it is worked out for each."""
+        if self._cost is None:
+            return 1
+        return None if callable(self._cost) else self._cost
 
     @property
     def degraded(self) -> bool:
@@ -99,30 +106,30 @@ class RateLimiter(RejectingGuard[bool]):
         Raises StoreUnavailableError if a shared store does not answer.
         """
         costs = (cost,) * len(self.rules)
-        if self._remote is None:
-            return self._line.limiter.peek(key, costs)
-        return await self._remote.peek(key, costs)
+        if self.remote is None:
+            return self.line.limiter.peek(key, costs)
+        return await self.remote.peek(key, costs)
 
     async def refund(self, *, key: str = "", cost: float = 1) -> None:
         """Give units back that were taken and not used. Raises StoreUnavailableError, see `peek`."""
         costs = (cost,) * len(self.rules)
-        if self._remote is None:
-            self._line.limiter.refund(key, costs)
+        if self.remote is None:
+            self.line.limiter.refund(key, costs)
         else:
-            await self._remote.refund(key, costs)
+            await self.remote.refund(key, costs)
 
     async def reset(self, *, key: str = "") -> None:
         """Give a key its whole limit back. Raises StoreUnavailableError, see `peek`."""
-        if self._remote is None:
-            self._line.limiter.reset(key)
+        if self.remote is None:
+            self.line.limiter.reset(key)
         else:
-            await self._remote.reset(key)
+            await self.remote.reset(key)
 
     def enter(self, call: Call) -> bool | None:
         """Take the cost if it may go now. Refuses at once what would wait too long."""
         if self._mode == "off":
             return True
-        if self._remote is not None:
+        if self.remote is not None:
             return None
         return self._try_line(call, self.key_of(call), self._costs(call))
 
@@ -130,8 +137,8 @@ class RateLimiter(RejectingGuard[bool]):
         """Ask a shared store, or wait in line."""
         key, costs = self.key_of(call), self._costs(call)
         since = clock.now()
-        if self._remote is None:
-            decision = await self._line.take(key, costs, self._patience(call))
+        if self.remote is None:
+            decision = await self.line.take(key, costs, self._patience(call))
         else:
             answer = await self._ask(call, key, costs)
             if isinstance(answer, bool):
@@ -147,20 +154,20 @@ class RateLimiter(RejectingGuard[bool]):
         """Nothing to give back: a call that ran has used its units."""
 
     def _try_line(self, call: Call, key: str, costs: tuple[float, ...]) -> bool | None:
-        if self._line.try_take(key, costs):
+        if self.line.try_take(key, costs):
             return True
-        wait = self._line.estimate(key, costs)
+        wait = self.line.estimate(key, costs)
         if self._mode == "shadow" or wait > self._patience(call):
-            decision = self._line.limiter.peek(key, costs)
+            decision = self.line.limiter.peek(key, costs)
             return self._refuse(call, decision._replace(wait=wait))
         return None
 
     async def _ask(self, call: Call, key: str, costs: tuple[float, ...]) -> Decision | bool:
         """One round trip to the shared store, then the wait it told; True if the outage rule admitted the call."""
-        assert self._remote is not None
+        assert self.remote is not None
         patience = 0.0 if self._mode == "shadow" else self._patience(call)
         try:
-            booking = await self._remote.acquire(key, costs, patience)
+            booking = await self.remote.acquire(key, costs, patience)
         except StoreUnavailableError as error:
             return await self._without_store(call, key, costs, error)
         self._recovered(call)
@@ -173,10 +180,10 @@ class RateLimiter(RejectingGuard[bool]):
         return booking.decision
 
     async def _give_back(self, key: str, costs: tuple[float, ...], stamp: object) -> None:
-        assert self._remote is not None
+        assert self.remote is not None
         with anyio.CancelScope(shield=True):  # bounded: every store operation has a deadline
             try:
-                await self._remote.refund(key, costs, stamp)
+                await self.remote.refund(key, costs, stamp)
             except StoreUnavailableError:
                 return  # stays charged: less is admitted, never more
 
@@ -194,7 +201,7 @@ class RateLimiter(RejectingGuard[bool]):
             refusal.__cause__ = error
             self.reject(call, refusal)
             return True
-        return self._try_line(call, key, costs) or await self._line.take(key, costs, self._patience(call))
+        return self._try_line(call, key, costs) or await self.line.take(key, costs, self._patience(call))
 
     def _recovered(self, call: Call) -> None:
         since, self._degraded_since = self._degraded_since, None

@@ -24,7 +24,7 @@ from ..machines.backoff import START, Backoff, BackoffState
 from ..machines.retry_budget import RetryBudgetMachine, TokenBudget
 from ..policy import Policy
 from ..store import Store, named
-from ..verdict import FAILURE, Advice, On, classifier
+from ..verdict import FAILURE, Advice, Classifier, On, classifier
 
 _NO_ADVICE = Advice()
 
@@ -86,40 +86,56 @@ class Retry(Policy):
             self.budget = store.budget(named(name, self.name, store), TokenBudget)
         else:
             self.budget = TokenBudget()
-        self._classifier = classifier(on, on_result)
+        self.classifier: Classifier | None = classifier(on, on_result)
         self._random = random
 
     def wrap(self, proceed: Handler) -> Handler:
         """Fold the retry loop around `proceed`."""
 
         async def retrying(call: Call) -> Any:
-            sequence: _Sequence | None = None
-            while True:
-                try:
-                    result = await proceed(call)
-                except Exception as error:
-                    sequence = sequence or _Sequence()
-                    delay = self._delay(call, sequence, None, error)
-                    if delay is None:
-                        raise
-                else:
-                    if (sequence := sequence or self._unless_clean(call)) is None:
-                        return result
-                    delay = await self._delay_after_result(call, sequence, result)
-                    if delay is None:
-                        return result
-                await self._pause(sequence, delay)
-                call.attempt += 1
+            result = failure = None
+            try:
+                result = await proceed(call)
+            except Exception as error:
+                failure = error
+            if failure is None and self.clean(call):
+                return result
+            try:
+                return await self.resume(call, proceed, result, failure)
+            finally:
+                failure = None  # a frame and a traceback that hold each other would wait for the collector
 
         return retrying
 
-    def _unless_clean(self, call: Call) -> _Sequence | None:
-        """A success at the first attempt needs no record, unless returned values are judged."""
-        if (self._classifier or call.operation.classifier).result is not None:
-            return _Sequence()
+    async def resume(self, call: Call, proceed: Handler, result: Any, error: BaseException | None) -> Any:
+        """Go on after a first attempt that returned `result` or raised `error`."""
+        sequence = _Sequence()
+        while True:
+            if error is None:
+                delay = await self._delay_after_result(call, sequence, result)
+                if delay is None:
+                    return result
+            else:
+                delay = self._delay(call, sequence, None, error) if isinstance(error, Exception) else None
+                if delay is None:
+                    try:
+                        raise error
+                    finally:
+                        error = None
+            await self._pause(sequence, delay)
+            call.attempt += 1
+            try:
+                result, error = await proceed(call), None
+            except Exception as raised:
+                error = raised
+
+    def clean(self, call: Call) -> bool:
+        """Settle a success at the first attempt; False if the returned value has to be judged first."""
+        if (self.classifier or call.operation.classifier).result is not None:
+            return False
         if self.budget is not None:
             self.budget.settle(clock.now(), True)
-        return None
+        return True
 
     async def _delay_after_result(self, call: Call, sequence: _Sequence, result: Any) -> float | None:
         """Like `_delay`, and closes the result if another attempt will follow."""
@@ -138,7 +154,7 @@ class Retry(Policy):
 
     def _delay(self, call: Call, sequence: _Sequence, result: Any, error: Exception | None) -> float | None:
         """Seconds until the next attempt; None to end here, settled with the budget."""
-        judge = self._classifier or call.operation.classifier
+        judge = self.classifier or call.operation.classifier
         if error is not None:
             failed = judge.error(error) is FAILURE
         else:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, cast
 import pytest
 
 from resilience import Pipeline, Policy
+from resilience.engine import build
 from resilience.policy import Enclosing
 
 Engine: TypeAlias = Callable[..., Enclosing]
@@ -41,7 +42,9 @@ def nested(*policies: Policy, name: str | None = None, **options: Any) -> Enclos
 ENGINES: dict[str, Engine] = {"alone": alone, "pipeline": pipeline, "nested": nested}
 
 
-@pytest.fixture(params=list(ENGINES))
-def engine(request: pytest.FixtureRequest) -> Engine:
-    """Each way of running policies in turn."""
-    return ENGINES[request.param]
+@pytest.fixture(params=[f"{name}-{path}" for name in ENGINES for path in ("fused", "plain")])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Each way of running policies in turn, each in one generated frame and by hooks alone."""
+    name, path = str(request.param).split("-")
+    monkeypatch.setattr(build, "fused", path == "fused")
+    return ENGINES[name]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+
 from resilience_redis.server import Server, start_server
 
 if TYPE_CHECKING:

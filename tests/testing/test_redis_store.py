@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from resilience_redis import RedisStore
-from resilience_redis.server import Server
 
 from resilience.machines.rate_limiter import Rule
 from resilience.testing import LIMITER_CHECKS
+from resilience_redis import RedisStore
+from resilience_redis.server import Server
 from tests.support.redis import redis_prefix, redis_server
 from tests.testing.test_stores import RULES
 

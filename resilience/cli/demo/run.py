@@ -113,16 +113,18 @@ async def _demonstrate(options: Options, url: str | None, console: Console) -> S
     protected, unprotected = tallies = Tally("protected"), Tally("unprotected")
     job = Job(plan.seconds, workers=workers, redis=url, name=f"demo-{uuid.uuid4().hex[:8]}")
     async with children((UPSTREAM, job), (UPSTREAM, job)) as upstreams:
+        urls = [(await upstream.ready())["url"] for upstream in upstreams]
         jobs = [
-            replace(job, url=(await upstream.ready())["url"], protected=tally is protected, index=index)
-            for upstream, tally in zip(upstreams, tallies, strict=True)
+            replace(job, url=url, protected=tally is protected, index=index)
+            for url, tally in zip(urls, tallies, strict=True)
             for index in range(workers)
         ]
         async with children(*((WORKER, each) for each in jobs)) as callers:
             for caller in callers:
                 await caller.ready()
             whose = dict(zip(upstreams, tallies, strict=True))
-            whose |= {caller: protected if each.protected else unprotected for caller, each in zip(callers, jobs)}
+            for caller, each in zip(callers, jobs, strict=True):
+                whose[caller] = protected if each.protected else unprotected
             with live(console, plan, tallies, quiet=options.as_json) as view:
                 await _watch(plan, upstreams, callers, whose, view)
     return summarize(plan, protected, unprotected, store="Redis" if url else "memory", workers=workers)

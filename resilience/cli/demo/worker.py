@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import httpx2
-from resilience_httpx import ResilientTransport
 
 from resilience import Bulkhead, CircuitBreaker, MemoryStore, Pipeline, RateLimiter, RejectedError, Retry, Store
+from resilience_httpx import ResilientTransport
 
 from .child import Job, Link, run_child
 from .due import DueStore, DueTransport
