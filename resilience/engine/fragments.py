@@ -35,15 +35,17 @@ class Fragment:
     """
 
     policy: Policy
-    names: dict[str, object] = field(default_factory=dict)
-    read: list[str] = field(default_factory=list)
+    names: dict[str, object] = field(default_factory=dict[str, object])
+    read: list[str] = field(default_factory=list[str])
     """Statements that change nothing."""
-    refuse: list[str] = field(default_factory=list)
+    refuse: list[str] = field(default_factory=list[str])
     """Conditions under which the plain path has to do it."""
-    commit: list[str] = field(default_factory=list)
+    commit: list[str] = field(default_factory=list[str])
     """Take what the conditions found free."""
-    done: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list[str])
     """The call returned: give back, and count a success."""
+    timed: bool = False
+    """Whether it needs `moment`; reading a clock that nobody looks at would be a tenth of a small frame."""
     kept: str = "None"
     """An expression for what `token` needs when the call did not go the ordinary way."""
     states: tuple[object, ...] = ()
@@ -61,6 +63,7 @@ def fragment(policy: Policy, place: int) -> Fragment | None:
 def _observer(policy: Observer, n: int) -> Fragment:
     return Fragment(
         policy,
+        timed=True,
         names={f"observer{n}": policy},
         done=[f"if observer{n}.listeners:", f"    observer{n}.leave(CALL, moment, result, None)"],
         token=lambda kept, moment: moment,
@@ -72,62 +75,72 @@ def _bulkhead(policy: Bulkhead, n: int) -> Fragment | None:
     if not isinstance(weight, int):
         return None
     machine = policy.machine("")
+    # The machine's ceiling is 0 while somebody waits or it drains: nothing is free then, and returning wakes.
+    full = f"permits{n}.in_use >= permits{n}._ceiling"
+    if weight > 1:
+        full = f"permits{n}.in_use + {weight} > permits{n}._ceiling"
     return Fragment(
         policy,
         names={f"bulkhead{n}": policy, f"permits{n}": machine},
-        refuse=[f"not bulkhead{n}.enforced", f"permits{n}.in_use + {weight} > permits{n}._ceiling"],
+        refuse=[f"not bulkhead{n}.enforced", full],
         commit=[f"permits{n}.in_use += {weight}"],
         done=[
-            f"if permits{n}.waiting or permits{n}.draining:",
-            f"    bulkhead{n}.give_back(permits{n}, {weight})",
-            "else:",
+            f"if permits{n}._ceiling:",
             f"    permits{n}.in_use -= {weight}",
+            "else:",
+            f"    bulkhead{n}.give_back(permits{n}, {weight})",
         ],
         states=(machine,),
         token=lambda kept, moment: Permit(machine, weight),
     )
 
 
-def _breaker(policy: CircuitBreaker, n: int) -> Fragment | None:
+def _breaker(policy: CircuitBreaker, n: int) -> Fragment:
     machine = policy.machine("")
-    slow = policy.rule.slow_call is not None
-    names: dict[str, object] = {f"breaker{n}": policy, f"circuit{n}": machine}
-    report = f"breaker{n}.succeeded(CALL, circuit{n}, admission{n}, moment)"
-    if slow or not isinstance(machine.window, CountWindow):
-        done = [report]
-    else:
-        size = machine.window.size
-        # In a full window a success in place of a success only moves the hand on.
-        done = [
-            f"window{n} = circuit{n}.window",
-            f"hand{n} = window{n}._next",
-            f"if window{n}._ring[hand{n}] or window{n}.calls < {size} or circuit{n}.admission is not admission{n}:",
-            f"    {report}",
-            "else:",
-            f"    hand{n} += 1",
-            f"    window{n}._next = hand{n} if hand{n} < {size} else 0",
-        ]
-
-    def token(kept: Admission, moment: float) -> Passage:
-        return Passage(machine, kept, moment)
-
+    report = [
+        f"changes{n} = circuit{n}.record(now(), admission{n}, SUCCESS, now() - moment, breaker{n}.random())",
+        f"if changes{n}:",
+        f"    breaker{n}.report(CALL, changes{n})",
+    ]
+    done = report
+    if policy.rule.slow_call is None and isinstance(machine.window, CountWindow):
+        done = _count_success(n, machine.window.size, report)
     return Fragment(
         policy,
-        names=names,
+        names={f"breaker{n}": policy, f"circuit{n}": machine},
         read=[f"admission{n} = circuit{n}.admission"],
         refuse=[f"not breaker{n}.enforced", f"admission{n} is None"],
         done=done,
+        timed=policy.rule.slow_call is not None,
         kept=f"admission{n}",
         states=(machine,),
-        token=token,
+        token=lambda kept, moment: Passage(machine, kept, moment),
     )
+
+
+def _count_success(n: int, size: int, report: list[str]) -> list[str]:
+    """A success in a full window of calls: replacing a success changes nothing but where the window's hand is.
+
+    Without a failure in the window not even that can be told apart. All else is the machine's to judge.
+    """
+    return [
+        f"window{n} = circuit{n}.window",
+        f"if window{n}.calls < {size} or circuit{n}.admission is not admission{n}:",
+        *(f"    {line}" for line in report),
+        f"elif window{n}.failures or window{n}.slow:",
+        f"    hand{n} = window{n}._next",
+        f"    if window{n}._ring[hand{n}]:",
+        *(f"        {line}" for line in report),
+        "    else:",
+        f"        window{n}._next = hand{n} + 1 if hand{n} + 1 < {size} else 0",
+    ]
 
 
 def _limiter(policy: RateLimiter, n: int) -> Fragment | None:
     cost, state = policy.constant_cost, policy.line.limiter
     if cost is None or policy.remote or not isinstance(state, MemoryLimiter) or len(policy.rules) > 1:
         return None
-    rule = policy.rules[0]
+    rule = next(iter(policy.rules))
     if not isinstance(rule, GCRA) or cost > rule.capacity:
         return None
     return Fragment(
@@ -147,6 +160,7 @@ def _limiter(policy: RateLimiter, n: int) -> Fragment | None:
             f"queues{n}",
         ],
         commit=[f"limit{n}.unkeyed = (arrival{n} if arrival{n} > moment else moment) + step{n}"],
+        timed=True,
         states=(state,),
         token=lambda kept, moment: True,
     )

@@ -62,7 +62,8 @@ class Frame:
     def handler(self) -> Handler:
         """The frame for calls that come as records."""
         names = {"inner": self._inner}
-        return self._compile("handle", "call", call="call", invoke="inner(call)", names=names, leases=True)
+        handler: Handler = self._compile("handle", "call", call="call", invoke="inner(call)", names=names, leases=True)
+        return handler
 
     def function(self, fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
         """The frame with the signature of a function. Raises ValueError if its parameters do not allow that."""
@@ -71,7 +72,11 @@ class Frame:
         names = {"fn": fn, **signature.defaults}
         call = f"Call(operation, fn, {signature.record})"
         invoke = f"fn({signature.arguments})"
-        return self._compile(name, signature.parameters, call=call, invoke=invoke, names=names, leases=False)
+        parameters = signature.parameters
+        function: Callable[..., Coroutine[Any, Any, Any]] = self._compile(
+            name, parameters, call=call, invoke=invoke, names=names, leases=False
+        )
+        return function
 
     def _compile(
         self, name: str, parameters: str, *, call: str, invoke: str, names: dict[str, Any], leases: bool
@@ -82,7 +87,7 @@ class Frame:
         filename = f"<resilience frame {next(_serial)}: {self._operation.name}>"
         made: dict[str, Any] = {}
         # The globals are those of the clock module, so that `now` is always the clock in force, and cheap.
-        exec(compile(source, filename, "exec"), vars(clock), made)
+        exec(compile(source, filename, "exec"), clock.__dict__, made)
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         function = made["make"](**names)
         function.__resilience_source__ = source
@@ -94,12 +99,19 @@ class Frame:
         task = "task" if swept else "None"
         kept = "".join(f"{part.kept}, " for part in reversed(parts))
         refuse = [condition for part in parts for condition in part.refuse]
-        lines = ["moment = now()", *(_ATTACH if swept else []), *(line for part in parts for line in part.read)]
-        lines += ["if (", f"    {_OR.join([*(_NOT_SWEPT if swept else []), *refuse]) or False}", "):"]
+        timed = swept or any(part.timed for part in parts)
+        lines = [
+            "moment = now()" if timed else "moment = 0.0",
+            *(_ATTACH if swept else []),
+            *(line for part in parts for line in part.read),
+        ]
+        first, *others = [*(_NOT_SWEPT if swept else []), *(_OWN_STATE if leases else []), *refuse] or ["False"]
+        lines += ["if (", f"    {first}", *(f"    or {condition}" for condition in others), "):"]
         lines += ["    return await plain(CALL)", *(line for part in parts for line in part.commit)]
         lines += ["live[task] = moment"] if swept else []
         lines += ["try:", f"    result = await {invoke}", "except BaseException as error:"]
-        lines += ["    del live[task]"] if swept else []
+        # A task that is destroyed with its loop may find the table in use by another loop.
+        lines += ["    live.pop(task, None)"] if swept else []
         lines += ["    failure = error", "else:"]
         good = [*_RELEASE] if swept else []
         good += self._judged(f"return await unwind(CALL, moment, ({kept}), {task}, result, None)", leases)
@@ -112,7 +124,9 @@ class Frame:
 
     def _judged(self, hand_over: str, leases: bool) -> list[str]:
         """Lines for calls that returned but are not simply over: a bad value, or one that is still alive."""
-        lines = ["if call.lease is not None:", f"    {hand_over}"] if leases else []
+        # A record may also bring a classifier of its own, or a lease.
+        own = "call.lease is not None or call.operation.classifier is not operation.classifier"
+        lines = [f"if {own}:", f"    {hand_over}"] if leases else []
         if self._judges:
             good = " and ".join(f"judge{n}(result) is SUCCESS" for n in range(len(self._judges)))
             lines += ["try:", f"    good = {good}", "except Exception:", "    good = False"]
@@ -125,9 +139,10 @@ _ATTACH = [
     "if task is None:",
     "    task = sweep.attach()",
 ]
+# A record may ask for another partition or weight than those whose state is written into the frame.
+_OWN_STATE = ["call.key", "call.cost != 1"]
 _NOT_SWEPT = ["task is None", "task in live", "task.cancelling()"]
 _RELEASE = ["del live[task]", "if alarms:", "    sweep.disarm(task, None)"]
-_OR = "\n    or "
 
 
 class _Signature:

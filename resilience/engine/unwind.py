@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from .. import clock
 from .._deadlines import AsyncioAlarm
@@ -54,11 +54,12 @@ class Unwinder:
                 if isinstance(policy, Retry):
                     result = await policy.resume(call, step.inside, result, error)
                     error = None
-                elif isinstance(policy, Guard):
+                else:
+                    guard = cast("Guard[Any]", policy)
                     if error is None and call.lease is not None:
-                        call.lease.hold(policy, call, token, result)
+                        call.lease.hold(guard, call, token, result)
                     else:
-                        policy.leave(call, token, result, error)
+                        guard.leave(call, token, result, error)
             except BaseException as raised:
                 error = raised
         if error is None:

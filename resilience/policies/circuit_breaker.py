@@ -105,7 +105,7 @@ class CircuitBreaker(RejectingGuard[Passage]):
             probe_lease=probe_lease,
         )
         self.classifier: Classifier | None = classifier(on, on_result)
-        self._random = random
+        self.random: Callable[[], float] = random
         name = named(name, self.name, store)
         self._machines = (store or MemoryStore()).breakers(name, self.rule, max_keys)
 
@@ -140,7 +140,7 @@ class CircuitBreaker(RejectingGuard[Passage]):
         machine = self._machines.get(key)
         admission = machine.admission or machine.admit(now)
         if admission.transitions:
-            self._report(call.operation.name, key, admission.transitions)
+            self.report(call, admission.transitions)
         if isinstance(admission, Rejection):
             self.reject(call, self._error(call, admission))
             return _NOT_COUNTED
@@ -160,20 +160,17 @@ class CircuitBreaker(RejectingGuard[Passage]):
             except BaseException:  # a broken predicate is its author's to see, and costs no probe its place
                 machine.release(now, admission)
                 raise
-            transitions = machine.record(now, admission, verdict, now - token.since, self._random())
+            transitions = machine.record(now, admission, verdict, now - token.since, self.random())
         if transitions:
-            self._report(call.operation.name, self.key_of(call), transitions)
+            self.report(call, transitions)
 
     def machine(self, key: str) -> CircuitBreakerMachine:
         """The circuit of a key."""
         return self._machines.get(key)
 
-    def succeeded(self, call: Call, machine: CircuitBreakerMachine, admission: Admission, since: float) -> None:
-        """Report a success of a call that was admitted at `since`."""
-        now = clock.now()
-        transitions = machine.record(now, admission, SUCCESS, now - since, self._random())
-        if transitions:
-            self._report(call.operation.name, self.key_of(call), transitions)
+    def report(self, call: Call, transitions: Iterable[Transition]) -> None:
+        """Tell the listeners what a call brought about."""
+        self._report(call.operation.name, self.key_of(call), transitions)
 
     def _judge(self, call: Call, result: Any, error: Exception | None) -> Verdict:
         judge = self.classifier or call.operation.classifier

@@ -29,8 +29,8 @@ local function wait(rule, state, now, cost)
     window, previous, room = window + 1, current, rule.limit - cost
   end
   local start = window * rule.period
-  if previous > room then
-    start = start + (1 - room / previous) * rule.period
+  if previous > room + 1 then
+    start = start + (1 - (room + 1) / previous) * rule.period
   elseif window <= index_of(rule, now) then
     return 0
   end
@@ -69,7 +69,8 @@ local function remaining(rule, state, now)
   if elapsed < 0 then
     return 0
   end
-  local left = rule.limit - (previous * (1 - elapsed) + current)
+  local weight = previous * (1 - elapsed) - 1
+  local left = rule.limit - ((weight > 0 and weight or 0) + current)
   return left > 0 and left or 0
 end
 

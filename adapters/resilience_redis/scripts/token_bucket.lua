@@ -36,8 +36,8 @@ local function refund(rule, state, now, cost)
   if not state then
     return nil
   end
-  local tokens = tokens_at(rule, state, now) + cost
-  return tokens < rule.burst and {tokens, now > state[2] and now or state[2]} or nil
+  local refunded = {state[1] + cost, state[2]}
+  return tokens_at(rule, refunded, now) < rule.burst and refunded or nil
 end
 
 local function remaining(rule, state, now)

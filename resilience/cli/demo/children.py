@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any
@@ -82,7 +82,7 @@ class Child:
 
 
 @asynccontextmanager
-async def children(*wanted: tuple[str, Job]) -> AsyncIterator[list[Child]]:
+async def children(*wanted: tuple[str, Job]) -> AsyncGenerator[list[Child]]:
     """Start a process per module and job, and end all of them afterwards."""
     running: list[Child] = []
     try:

@@ -6,7 +6,7 @@ with live(console, plan, (protected, unprotected)) as view:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -15,10 +15,12 @@ from rich.live import Live
 from rich.table import Table
 
 from .plan import BURST, RATE, Plan
-from .tally import Tally, quantiles, tightest_second
+from .tally import Tally, fullest_second, quantiles
 
 LOOK_BACK = 1.0
-"""Seconds that the figures cover. They end a call's longest time ago, so that its answer is known."""
+"""Seconds that the figures cover."""
+
+_GOOD, _LOAD = "good answers/s", "requests at the upstream/s"
 
 
 class View(Protocol):
@@ -30,7 +32,7 @@ class View(Protocol):
 
 
 @contextmanager
-def live(console: Console, plan: Plan, tallies: Sequence[Tally], quiet: bool = False) -> Iterator[View]:
+def live(console: Console, plan: Plan, tallies: Sequence[Tally], quiet: bool = False) -> Generator[View]:
     """The view that suits the console; with `quiet` one that shows nothing."""
     if quiet:
         yield _Nothing()
@@ -55,13 +57,11 @@ class _Lines:
         if elapsed < self._next:
             return
         self._next += 1.0
-        parts = [f"{elapsed:4.0f} s  {self._plan.phase_at(elapsed).name:<10}"]
+        parts = [f"{elapsed:3.0f} s  {self._plan.phase_at(elapsed).name:<10}"]
         for tally in self._tallies:
             figures = _figures(tally, elapsed)
-            parts.append(
-                f"{tally.name}: {figures['good answers/s']} good/s, {figures['requests at the upstream/s']} sent/s"
-            )
-        self._console.print("  | ".join(parts), highlight=False)
+            parts.append(f"{tally.name}: {figures[_GOOD]:>3} good, {figures[_LOAD]:>3} sent")
+        self._console.print("   ".join(parts), highlight=False, soft_wrap=True)
 
 
 class _Screen:
@@ -94,14 +94,14 @@ def _figures(tally: Tally, elapsed: float) -> dict[str, str]:
     good = [answer for answer in recent if answer.kind == "good"]
     rejected = sum(answer.kind == "rejected" for answer in recent)
     p50, p99 = quantiles(good)
-    fullest = tightest_second(tally.arrivals, RATE, BURST).count
+    fullest = fullest_second(tally.arrivals)
     return {
         "calls answered/s": f"{len(recent) / LOOK_BACK:.0f}",
-        "good answers/s": f"{len(good) / LOOK_BACK:.0f}",
+        _GOOD: f"{len(good) / LOOK_BACK:.0f}",
         "errors and timeouts/s": f"{(len(recent) - len(good) - rejected) / LOOK_BACK:.0f}",
         "refused early/s": f"{rejected / LOOK_BACK:.0f}",
         "p50 / p99 of good answers": f"{milliseconds(p50)} / {milliseconds(p99)}",
-        "requests at the upstream/s": f"{tally.load(since, elapsed) / LOOK_BACK:.0f}",
+        _LOAD: f"{tally.load(since, elapsed) / LOOK_BACK:.0f}",
         f"fullest second so far, limit {RATE} + {BURST}": f"{fullest}",
         "circuits": tally.circuits() or "-",
     }

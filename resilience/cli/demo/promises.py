@@ -21,6 +21,10 @@ RECOVERY = 3.0
 """Seconds after which an upstream that is back, cold at first, must be in use again."""
 
 
+LONG = 12.0
+"""Seconds from which on a demonstration is long enough for the outage after the outage to be seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Promise:
     """A sentence, what was measured (None: it never happened), the bound, and whether it was kept."""
@@ -33,15 +37,18 @@ class Promise:
 
 def judge(plan: Plan, protected: Tally, unprotected: Tally) -> list[Promise]:
     """All promises of a demonstration that is over."""
-    return [
+    promises = [
         _same_load(protected, unprotected),
         _limit(protected),
         _relief(plan, protected, unprotected),
-        _goodput(plan, protected, unprotected),
+        _goodput("while it was slow", plan.span("slow"), protected, unprotected),
         _patience(protected),
         _recovery(plan, protected),
         _nothing_held(protected),
     ]
+    if plan.seconds >= LONG:
+        promises.insert(4, _goodput("in all", (0.0, plan.seconds), protected, unprotected))
+    return promises
 
 
 def _same_load(protected: Tally, unprotected: Tally) -> Promise:
@@ -56,7 +63,7 @@ def _limit(protected: Tally) -> Promise:
         f"the shared limit held: in no second more requests than the {RATE}/s and the burst of {BURST} allow"
         f" (they travelled up to {second.late:.3f} s)"
     )
-    return _at_most(text, second.count, second.allowed)
+    return _at_most(text, second.requests, second.allowed)
 
 
 def _relief(plan: Plan, protected: Tally, unprotected: Tally) -> Promise:
@@ -66,9 +73,10 @@ def _relief(plan: Plan, protected: Tally, unprotected: Tally) -> Promise:
     return _at_most(text, protected.load(begin, end), bound)
 
 
-def _goodput(plan: Plan, protected: Tally, unprotected: Tally) -> Promise:
-    measured, bound = protected.goodput(0.0, plan.seconds), unprotected.goodput(0.0, plan.seconds)
-    return Promise("at least as many good answers a second as without protection", measured, bound, measured >= bound)
+def _goodput(when: str, span: tuple[float, float], protected: Tally, unprotected: Tally) -> Promise:
+    measured, bound = protected.goodput(*span), unprotected.goodput(*span)
+    text = f"at least as many good answers a second as without protection, {when}"
+    return Promise(text, measured, bound, measured >= bound)
 
 
 def _patience(protected: Tally) -> Promise:
@@ -78,7 +86,7 @@ def _patience(protected: Tally) -> Promise:
 
 
 def _recovery(plan: Plan, protected: Tally) -> Promise:
-    text = f"half of the calls or more succeeded within {RECOVERY:g} s of the upstream's return"
+    text = f"{RECOVERY:g} s after the upstream's return, half of the calls or more succeeded, and went on to"
     return _at_most(text, recovered_after(protected.answers, *plan.span("recovering")), RECOVERY)
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from .live import milliseconds
 from .plan import ATTEMPT_TIMEOUT, BURST, NAIVE_RETRIES, RATE, Plan
 from .promises import judge
-from .tally import Tally, quantiles, recovered_after, tightest_second
+from .tally import Tally, fullest_second, quantiles, recovered_after
 
 Summary = dict[str, Any]
 
@@ -49,7 +49,7 @@ def _population(plan: Plan, tally: Tally) -> Summary:
         "p99": p99,
         "p99_of_all": quantiles(tally.answers)[1],
         "upstream_load": len(tally.arrivals),
-        "fullest_second": tightest_second(tally.arrivals, RATE, BURST).count,
+        "fullest_second": fullest_second(tally.arrivals),
         "recovered_after": recovered_after(tally.answers, *plan.span("recovering")),
         "phases": {
             phase.name: {
@@ -70,12 +70,12 @@ def print_summary(console: Console, summary: Summary) -> None:
         f"protected: Pipeline.standard, {summary['workers']} processes, one limit of {RATE}/s in"
         f" {summary['store']}.  unprotected: timeout {ATTEMPT_TIMEOUT:g} s, {NAIVE_RETRIES} retries at once.\n",
         highlight=False,
+        soft_wrap=True,
     )
     for promise in summary["promises"]:
         mark = "[green]kept  [/green]" if promise["kept"] else "[red]BROKEN[/red]"
-        console.print(
-            f"{mark}  {promise['text']}: {_number(promise['measured'])} of {_number(promise['bound'])}", highlight=False
-        )
+        figures = f"{_number(promise['measured'])} of {_number(promise['bound'])}"
+        console.print(f"{mark}  {promise['text']}: {figures}", highlight=False, soft_wrap=True)
 
 
 def _totals(summary: Summary) -> Table:

@@ -7,9 +7,10 @@ import json
 import signal
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rich.console import Console
 
@@ -67,7 +68,7 @@ def run(options: Options) -> int:
 
 
 @contextmanager
-def _redis(url: str | None) -> Iterator[str | None]:
+def _redis(url: str | None) -> Generator[str | None]:
     """The URL of a server that answers, or None if there is none; one that is started here is stopped."""
     with ExitStack() as stack:
         if url is None:
@@ -92,9 +93,10 @@ def _check(url: str) -> None:
         from redis import Redis, RedisError
     except ImportError:
         raise NoRedisError("--redis needs redis-py: pip install 'anyresilience[redis]'") from None
+    client: Any = Redis  # its methods are typed in part only
     try:
-        with Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0) as client:
-            client.ping()
+        with client.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0) as connected:
+            connected.ping()
     except (RedisError, ValueError) as error:
         raise NoRedisError(f"no answer from {url}: {error}") from None
 
@@ -127,7 +129,7 @@ async def _demonstrate(options: Options, url: str | None, console: Console) -> S
                 whose[caller] = protected if each.protected else unprotected
             with live(console, plan, tallies, quiet=options.as_json) as view:
                 await _watch(plan, upstreams, callers, whose, view)
-    return summarize(plan, protected, unprotected, store="Redis" if url else "memory", workers=workers)
+    return summarize(plan, protected, unprotected, store="redis" if url else "memory", workers=workers)
 
 
 async def _watch(
@@ -137,23 +139,25 @@ async def _watch(
     began = time.monotonic() + LEAD
     for child in whose:
         child.begin(began)
-    called = asyncio.gather(*(_read(child, whose[child]) for child in callers))
-    served = asyncio.gather(*(_read(child, whose[child]) for child in upstreams))
+    reading = {child: asyncio.create_task(_read(child, tally)) for child, tally in whose.items()}
+    calling = [reading[caller] for caller in callers]
     try:
-        while not (called.done() or served.done()):
+        while not all(task.done() for task in calling):
+            await asyncio.wait(calling, timeout=REFRESH)
+            for task in reading.values():
+                if task.done():
+                    task.result()  # raises what went wrong
             elapsed = time.monotonic() - began
             if elapsed > plan.seconds + OVERTIME:
                 raise ChildError(f"workers were still busy {OVERTIME:g} s after the end")
             view.show(elapsed)
-            await asyncio.wait((called, served), timeout=REFRESH, return_when=asyncio.FIRST_COMPLETED)
-        if not served.done():
-            await called
-            for upstream in upstreams:
-                upstream.release()
-        await asyncio.wait_for(served, GRACE)
+        for upstream in upstreams:
+            upstream.release()
+        await asyncio.wait_for(asyncio.gather(*reading.values()), GRACE)
     finally:
-        called.cancel()
-        served.cancel()
+        for task in reading.values():
+            task.cancel()
+        await asyncio.wait(reading.values())
 
 
 async def _read(child: Child, tally: Tally) -> None:

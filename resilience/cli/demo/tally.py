@@ -33,7 +33,7 @@ class Arrival(NamedTuple):
 class Second(NamedTuple):
     """The requests of one second, and how many of them the limit allows."""
 
-    count: int
+    requests: int
     allowed: float
     late: float
 
@@ -97,7 +97,7 @@ def tightest_second(arrivals: Iterable[Arrival], rate: float, burst: float) -> S
     tightest = Second(0, burst + rate, 0.0)
     for first in range(len(ordered)):
         second = _second(ordered, first, rate, burst)
-        if second.count - second.allowed > tightest.count - tightest.allowed:
+        if second.requests - second.allowed > tightest.requests - tightest.allowed:
             tightest = second
     return tightest
 
@@ -112,10 +112,27 @@ def _second(ordered: Sequence[Arrival], first: int, rate: float, burst: float) -
     return Second(count, burst + rate * (1.0 + late), late)
 
 
-def recovered_after(answers: Iterable[Answer], begin: float, end: float, slot: float = 0.25) -> float | None:
-    """Seconds from `begin` to the first `slot` seconds in which half of the calls or more were answered well."""
+def fullest_second(arrivals: Iterable[Arrival]) -> int:
+    """The most requests that arrived within one second."""
+    times = sorted(arrival.at for arrival in arrivals)
+    most = first = 0
+    for last, at in enumerate(times):
+        while times[first] < at - 1.0:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def recovered_after(answers: Iterable[Answer], begin: float, end: float, slot: float = 0.5) -> float | None:
+    """Seconds from `begin` until callers are served again, and stay so until `end`; None if they never are.
+
+    Served means that of the calls that begin in each `slot` seconds at least half are answered well.
+    """
     slots: dict[int, Counter[bool]] = {}
     for answer in answers:
         if begin <= answer.began < end:
             slots.setdefault(int((answer.began - begin) / slot), Counter())[answer.kind == "good"] += 1
-    return next((slot * number for number, good in sorted(slots.items()) if good[True] >= good[False]), None)
+    if not slots:
+        return None
+    recovered = 1 + max((number for number, good in slots.items() if good[True] < good[False]), default=-1)
+    return recovered * slot if recovered <= max(slots) else None

@@ -22,6 +22,8 @@ from .plan import CONCURRENCY, QUEUE
 
 REPORT_EVERY = 0.25
 
+_BACKLOG = 512
+
 
 class Upstream:
     """One life of the server, from its start to its death."""
@@ -36,11 +38,10 @@ class Upstream:
         self._server = uvicorn.Server(config)
         self._serving: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Listen, and return when connections are accepted."""
+    def start(self) -> None:
+        """Listen: connections are taken at once, and answered as soon as the server has started."""
+        self._socket.listen(_BACKLOG)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
-        while not self._server.started:
-            await asyncio.sleep(0.01)
 
     async def die(self) -> None:
         """Stop listening and cut every connection, whatever it carries."""
@@ -70,7 +71,7 @@ async def serve(job: Job, link: Link) -> None:
     with bound(0) as reserved:  # keeps the port ours while nobody listens on it
         port = reserved.getsockname()[1]
         life = Upstream(job, link, port, arrivals)
-        await life.start()
+        life.start()
         await link.begin(url=f"http://127.0.0.1:{port}")
         reporting = asyncio.create_task(_report(link, arrivals))
         try:
@@ -79,7 +80,7 @@ async def serve(job: Job, link: Link) -> None:
             await life.die()
             await link.until(revived)
             life = Upstream(job, link, port, arrivals)
-            await life.start()
+            life.start()
             await asyncio.Event().wait()
         finally:
             reporting.cancel()

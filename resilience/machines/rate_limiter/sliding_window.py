@@ -6,8 +6,11 @@ of domains", 2017; they measured 0.003 % of decisions wrong).
 
     rule = SlidingWindow(limit=100, period=60.0)
 
-Promise: whenever a unit is admitted the estimate stays at or below `limit`; hence at most `limit` in each
-aligned window. Real traffic may be above the limit by as much as the previous window was uneven.
+The last unit of the previous window is not held against the current one: units are whole, and without that
+a limit of 1 would let one pass every *two* windows.
+
+Promise: at most `limit` in each aligned window, and an estimate of at most `limit + 1` whenever a unit is
+admitted. Real traffic may be above that by as much as the previous window was uneven.
 """
 
 from __future__ import annotations
@@ -46,8 +49,8 @@ class SlidingWindow(BaseRule):
         if room < 0.0:  # not in this window, whatever the previous one held
             window, previous, room = window + 1, current, self.limit - cost
         start = window * self.period
-        if previous > room:  # room for this much of the previous window: wait until no more of it counts
-            start += (1.0 - room / previous) * self.period
+        if previous > room + 1.0:  # wait until no more than that much of the previous window counts
+            start += (1.0 - (room + 1.0) / previous) * self.period
         elif window <= index_of(now, self.period):
             return 0.0
         return start - now if start > now else 0.0
@@ -79,7 +82,8 @@ class SlidingWindow(BaseRule):
         elapsed = now / self.period - window
         if elapsed < 0.0:
             return 0.0
-        left = self.limit - (previous * (1.0 - elapsed) + current)
+        weight = previous * (1.0 - elapsed) - 1.0
+        left = self.limit - ((weight if weight > 0.0 else 0.0) + current)
         return left if left > 0.0 else 0.0
 
     def fresh_at(self, state: Counts) -> float:

@@ -62,8 +62,9 @@ class TokenBucket(BurstRule):
         """Return the bucket with `cost` tokens more."""
         if state is None:
             return None
-        tokens = self._tokens(state, now) + cost
-        return (tokens, now if now > state[1] else state[1]) if tokens < self.burst else None
+        # Counted back to the same time: undoing the last of several takes restores the one before.
+        state = state[0] + cost, state[1]
+        return state if self._tokens(state, now) < self.burst else None
 
     def remaining(self, state: Bucket | None, now: float) -> float:
         """Return the balance, 0 when in debt."""

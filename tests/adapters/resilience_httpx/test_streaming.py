@@ -83,7 +83,7 @@ async def test_a_response_in_memory_holds_nothing(lib: Any) -> None:
 
 # httpx 0.28 and httpcore leave generators of their own to the garbage collector when a reader stops early, and trio
 # says so; httpx2 closes them.
-stops_early = pytest.mark.filterwarnings("ignore:Async generator 'http(x|core)\\.:ResourceWarning")
+stops_early = pytest.mark.filterwarnings("ignore:Async generator 'http(x|core)2?\\.:ResourceWarning")
 
 
 @stops_early

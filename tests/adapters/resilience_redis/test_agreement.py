@@ -110,8 +110,7 @@ class Model:
             if mark not in ("", position):
                 return 0
         self.states = [
-            rule.refund(state, now, cost)
-            for rule, state, cost in zip(self.rules, self.states, costs, strict=True)
+            rule.refund(state, now, cost) for rule, state, cost in zip(self.rules, self.states, costs, strict=True)
         ]
         return len(self.rules)
 

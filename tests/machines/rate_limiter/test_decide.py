@@ -59,9 +59,7 @@ def test_every_limit_needs_a_cost() -> None:
     st.sampled_from(ALGORITHMS),
     st.lists(st.tuples(st.floats(0, 0.5), st.integers(1, 3), st.sampled_from([0.0, 0.3, 5.0])), max_size=30),
 )
-def test_one_limit_means_the_same_either_way(
-    algorithm: str, steps: list[tuple[float, int, float]]
-) -> None:
+def test_one_limit_means_the_same_either_way(algorithm: str, steps: list[tuple[float, int, float]]) -> None:
     rule = make_rule(algorithm, 3, 1.0)
     one: Any = None
     several: Sequence[Any] = (None,)

@@ -1,0 +1,119 @@
+"""Many callers on one limit: processes, overload, a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from resilience.limiter_state import LimiterSpec
+from resilience.machines.rate_limiter.rule import text
+from resilience_redis import RedisStore
+from resilience_redis.scripts import script_for
+from resilience_redis.server import Server, start_server
+from tests.support.rules import ALGORITHMS, LONG, make_rule, promise
+
+PROCESSES = 8
+
+
+def hammered(url: str, prefix: str, *numbers: object, start: float) -> list[dict[str, float]]:
+    command = [sys.executable, "-m", "tests.support.hammer", url, prefix, *map(str, numbers)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
+    replies = [process.communicate(timeout=60)[0] for process in running]
+    assert start > 0
+    return [json.loads(reply) for reply in replies]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("algorithm", "burst", "max_wait"),
+    [
+        ("gcra", 20, 0.0),
+        ("gcra", 20, 0.5),
+        ("gcra", 400, 0.0),  # burst below rate / 2 is 20 of 200; this is twice the rate
+        ("token_bucket", 20, 0.0),
+        ("sliding_log", 200, 0.0),
+        ("leaky_bucket", 1, 0.5),
+    ],
+)
+def test_eight_processes_get_exactly_what_one_limit_allows(
+    own_server: Server, algorithm: str, burst: float, max_wait: float
+) -> None:
+    rate, seconds = 200.0, 5.0
+    with redis.Redis.from_url(own_server.url) as admin:
+        admin.script_load(script_for(algorithm).source)
+        start = time.monotonic() + 3.0
+        results = hammered(own_server.url, "fleet", algorithm, rate, 1.0, burst, max_wait, start, seconds, start=start)
+        stats: dict[str, Any] = admin.info("commandstats")
+    admitted = sum(each["admitted"] for each in results)
+    calls = sum(each["calls"] for each in results)
+    lasted = max(each["last"] for each in results) - start
+    allowed = promise(make_rule(algorithm, rate, 1.0, burst), lasted)
+    print(f"{algorithm} burst {burst}: {admitted:.0f} of {allowed:.1f} in {lasted:.3f} s, {calls:.0f} calls")
+    assert 0.99 * allowed <= admitted <= allowed
+    scripts = sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
+    assert scripts - PROCESSES <= calls, "one script call per acquire, beside one peek per process"
+
+
+GRID = [
+    (algorithm, limit, burst)
+    for algorithm in ALGORITHMS
+    for limit in ((2.0, 10.0, 100.0) if LONG else (2.0, 10.0))
+    for burst in ((1.0, limit / 4, 10 * limit) if algorithm in ("gcra", "token_bucket") else (1.0,))
+    if burst >= 1
+]
+
+
+@pytest.mark.parametrize(("algorithm", "limit", "burst"), GRID)
+def test_overload_gets_the_promised_rate_and_no_more(
+    plain_redis: Any, redis_prefix: str, algorithm: str, limit: float, burst: float
+) -> None:
+    period, periods = 1e6, 12
+    rule = make_rule(algorithm, limit, period, burst)
+    script = script_for(algorithm)
+    plain_redis.script_load(script.source)
+    patience = period if algorithm == "leaky_bucket" else 0.0  # a pacer cannot be kept busy without waiting
+    with plain_redis.pipeline(transaction=False) as pipeline:
+        for call in range(int(20 * limit * periods)):
+            now = 1_800_000_000_000_000 + int(call * period / limit / 20)
+            arguments = ["acquire", str(now), text(patience), text(limit), text(period), text(burst), "1"]
+            pipeline.execute_command(*script.by_sha([redis_prefix], arguments))
+        admitted = sum(reply[0] == b"1" for reply in pipeline.execute())
+    assert 0.95 * limit * periods <= admitted <= promise(rule, periods * period + patience)
+
+
+def _cluster(url: str, **options: Any) -> Any:
+    make: Any = redis.asyncio.RedisCluster.from_url  # pyright: ignore[reportUnknownMemberType]  # untyped there
+    return make(url, **options)
+
+
+@pytest.mark.asyncio
+async def test_a_cluster_client_is_used_as_it_is() -> None:
+    with start_server("--cluster-enabled", "yes") as server:
+        with redis.Redis.from_url(server.url) as admin:
+            admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            deadline = time.monotonic() + 20
+            while admin.cluster("INFO")["cluster_state"] != "ok":
+                assert time.monotonic() < deadline, "the cluster never became writable"
+                time.sleep(0.05)
+        client = _cluster(server.url, retry=Retry(NoBackoff(), 0))
+        async with RedisStore(client, timeout=5.0) as store:
+            rules = (make_rule("gcra", 10, 3600.0), make_rule("gcra", 20, 7200.0))
+            limiter = store.limiter(LimiterSpec("cluster", rules))
+            bookings = await asyncio.gather(*(limiter.acquire(key, (4, 4), 0.0) for key in "abcabcabc"))
+            assert [each.decision.allowed for each in bookings] == [True] * 6 + [False] * 3
+            assert (await limiter.acquire("d", (1, 1), 0.0)).decision.allowed
+        await client.aclose()
+        retrying = _cluster(server.url)
+        with pytest.raises(ValueError, match="must not retry"):
+            RedisStore(retrying)
+        await retrying.aclose()
