@@ -1,62 +1,49 @@
 """The waiting line of a rate limiter: first come, first served, one timer for the head.
 
 Only the head of a line has a booking; so a waiter that gives up, wherever it stands, leaves nothing behind, and
-its booking, if it had one, is the last of its key and can be given back exactly.
+the head's booking is the last of its key and can be given back exactly.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import anyio
-
 from . import clock
-from .limiter_state import LocalLimiter
+from ._parking import Timer, Waiter, call_later, park
+from .limiter_state import Booking, LocalLimiter
 from .machines.rate_limiter import Decision, Rule
 
 
-class _Waiter:
-    __slots__ = ("cost", "gone", "turn")
+class _Place:
+    """One call in a line. It has a `decision` once it has been served."""
 
-    def __init__(self, cost: float) -> None:
-        self.cost = cost
+    __slots__ = ("costs", "decision", "gone", "until", "waiter")
+
+    def __init__(self, costs: Sequence[float], until: float) -> None:
+        self.costs = costs
+        self.until = until
+        self.waiter: Waiter = park()
+        self.decision: Decision | None = None
         self.gone = False
-        self.turn = anyio.Event()
 
 
 class _Queue:
-    """The waiters of one key; `ahead` is what they will take together."""
+    """The line of one key; `ahead` is what those who have no booking yet will take together."""
 
-    __slots__ = ("ahead", "waiters")
+    __slots__ = ("ahead", "booking", "places", "timer")
 
     def __init__(self) -> None:
-        self.waiters: deque[_Waiter] = deque()
+        self.places: deque[_Place] = deque()
         self.ahead = 0.0
-
-    def join(self, cost: float) -> _Waiter:
-        waiter = _Waiter(cost)
-        if not self.waiters:
-            waiter.turn.set()
-        self.waiters.append(waiter)
-        self.ahead += cost
-        return waiter
-
-    def leave(self, waiter: _Waiter) -> bool:
-        """Take a waiter out, wherever it stands; True if nobody is left."""
-        waiter.gone = True
-        self.ahead -= waiter.cost
-        was_head = self.waiters[0] is waiter
-        while self.waiters and self.waiters[0].gone:
-            self.waiters.popleft()
-        if was_head and self.waiters:
-            self.waiters[0].turn.set()
-        return not self.waiters
+        self.booking: Booking | None = None
+        self.timer: Timer | None = None
 
 
 class Line:
-    """Lines of waiters, one per key that has any, in front of a limiter in this process."""
+    """Lines of waiting calls, one per key that has any, in front of a limiter in this process."""
 
     def __init__(self, limiter: LocalLimiter, rules: Sequence[Rule[Any]]) -> None:
         self.limiter = limiter
@@ -79,19 +66,63 @@ class Line:
         wait = self.estimate(key, costs)
         if wait > patience:
             return self.limiter.peek(key, costs)._replace(allowed=False, wait=wait)
-        until = clock.now() + patience
-        queue = self.queues.setdefault(key, _Queue())
-        waiter = queue.join(max(costs))
+        place = _Place(costs, clock.now() + patience)
+        queue = self.queues.get(key)
+        if queue is None:
+            queue = self.queues[key] = _Queue()
+        queue.places.append(place)
+        queue.ahead += max(costs)
+        if len(queue.places) == 1:
+            self._serve(key, queue)
         try:
-            await waiter.turn.wait()
-            booking = self.limiter.acquire(key, costs, until - clock.now())
-            if booking.decision.allowed and booking.decision.wait > 0.0:
-                try:
-                    await anyio.sleep(booking.decision.wait)
-                except BaseException:
-                    self.limiter.refund(key, costs, booking.stamp)
-                    raise
-            return booking.decision
-        finally:
-            if queue.leave(waiter):
-                del self.queues[key]
+            await place.waiter.wait()
+        except BaseException:
+            self._abandon(key, queue, place)
+            raise
+        assert place.decision is not None
+        return place.decision
+
+    def _serve(self, key: str, queue: _Queue) -> None:
+        """Serve from the head everybody whose time has come; a timer brings us back for the next."""
+        queue.timer = None
+        while queue.places:
+            head = queue.places[0]
+            if not head.gone:
+                booking = queue.booking
+                if booking is None:
+                    queue.ahead -= max(head.costs)
+                    booking = self.limiter.acquire(key, head.costs, head.until - clock.now())
+                    if booking.decision.allowed and booking.decision.wait > 0.0:
+                        queue.booking = booking
+                        queue.timer = call_later(booking.decision.wait, partial(self._serve, key, queue))
+                        return
+                queue.booking = None
+                head.decision = booking.decision
+                head.waiter.wake()
+            queue.places.popleft()
+        self.queues.pop(key, None)
+
+    def _abandon(self, key: str, queue: _Queue, place: _Place) -> None:
+        """The caller is gone: everything as if it had never come."""
+        place.gone = True
+        served = place.decision is not None
+        if served:  # it was the last of its line, perhaps, and others stand in a new one
+            queue = self.queues.get(key, queue)
+        head = queue.places[0] if queue.places else None
+        if not served and place is not head:
+            queue.ahead -= max(place.costs)
+            return
+        booked, queue.booking = queue.booking, None
+        if booked is not None and head is not None:
+            self.limiter.refund(key, head.costs, booked.stamp)
+            if place is not head:
+                queue.ahead += max(head.costs)
+        elif not served:
+            queue.ahead -= max(place.costs)
+        if place.decision is not None and place.decision.allowed:
+            self.limiter.refund(key, place.costs)
+        if queue.places:
+            # Not at once: of many that go in the same turn, only the last makes the next one's booking.
+            if queue.timer is not None:
+                queue.timer.cancel()
+            queue.timer = call_later(0.0, partial(self._serve, key, queue))

@@ -12,9 +12,10 @@ from __future__ import annotations
 from .classify import FAILURES, THROTTLED, http_classifier
 from .exchange import Report
 from .host import require_host
+from .options import TransportOptions
 from .overrides import IDEMPOTENT, Overrides
 from .retry_after import advised_delay
-from .transport import ResilientTransport, TransportOptions
+from .transport import ResilientTransport
 
 require_host()
 

@@ -17,7 +17,7 @@ EXTENSION = "resilience"
 """Our name in the extensions of requests and responses."""
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
-"""Methods that mean the same when sent twice (RFC 9110, section 9.2.2, and the QUERY method of its successor)."""
+"""Methods that mean the same when sent twice (RFC 9110, section 9.2.2), and QUERY, a GET with a body."""
 
 
 class Overrides(TypedDict, total=False):

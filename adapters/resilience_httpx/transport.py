@@ -7,25 +7,22 @@ response.extensions["resilience"].attempts
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Collection
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from resilience.call import Call, Lease, Operation
 from resilience.policy import Policy
-from resilience.verdict import DEFAULT_CLASSIFIER, Classifier
+from resilience.verdict import Classifier
 
 from .body import leased_body
-from .classify import HTTP_CLASSIFIER, http_classifier
 from .errors import in_tree
 from .exchange import Exchange
 from .host import Host, host_of
+from .options import TransportOptions, check_transport, classifier_of
 from .overrides import EXTENSION, IDEMPOTENT, Overrides, read_overrides, repeatable
 
 if TYPE_CHECKING:
-    from typing import Self
-
     import httpx
     import httpx2
     from httpx import AsyncBaseTransport as _HttpxTransport
@@ -36,22 +33,6 @@ else:
     class _HttpxTransport: ...
 
     class _Httpx2Transport: ...
-
-
-class TransportOptions(TypedDict, total=False):
-    """Options of the client library's own `AsyncHTTPTransport`, which is made when none is given."""
-
-    verify: ssl.SSLContext | str | bool
-    cert: Any
-    trust_env: bool
-    http1: bool
-    http2: bool
-    limits: Any
-    proxy: Any
-    uds: str | None
-    local_address: str | None
-    retries: int
-    socket_options: Any
 
 
 class ResilientTransport(_HttpxTransport, _Httpx2Transport):
@@ -86,7 +67,7 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
         name: str | None = None,
         **options: Unpack[TransportOptions],
     ) -> None:
-        _check_transport(transport, options)
+        check_transport(transport, options)
         if not isinstance(policy, Policy):
             raise TypeError(f"policy must be a Policy, got {policy!r}")
         if key is not None and key != "origin" and not callable(key):
@@ -95,14 +76,14 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
             raise TypeError(f"retry_methods must be a collection of method names, got {retry_methods!r}")
         if name is not None and (not isinstance(name, str) or not name):
             raise ValueError(f"name must be a non-empty string, got {name!r}")
-        self.policy = policy
+        self.policy: Policy = policy
         self._transport: Any = transport
         self._made: dict[str, Any] = {}
         self._options = options
         self._key = key
         self._retry_methods = frozenset(method.upper() for method in retry_methods)
         self._operation = Operation(
-            name or policy.operation.name, classifier=_classifier_of(policy, classifier, statuses)
+            name or policy.operation.name, classifier=classifier_of(policy, classifier, statuses)
         )
 
     @overload
@@ -189,29 +170,3 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
         if isinstance(self._key, str):
             return f"{request.url.scheme}://{request.url.netloc.decode('ascii')}"
         return self._key(request)
-
-
-def _check_transport(transport: Any, options: TransportOptions) -> None:
-    unknown = ", ".join(sorted(set(options) - set(TransportOptions.__annotations__)))
-    if unknown:
-        raise TypeError(f"ResilientTransport has no option {unknown}")
-    if transport is None:
-        return
-    if not callable(getattr(transport, "handle_async_request", None)):
-        raise TypeError(f"transport must be an async transport, got {transport!r}")
-    if options:
-        raise TypeError(f"{', '.join(sorted(options))} must be left out: the transport given has its own options")
-
-
-def _classifier_of(policy: Policy, classifier: Classifier | None, statuses: Collection[int] | None) -> Classifier:
-    """The one given, else that of the pipeline, else the one for HTTP."""
-    if classifier is not None:
-        if not isinstance(classifier, Classifier):
-            raise TypeError(f"classifier must be a Classifier, got {classifier!r}")
-        if statuses is not None:
-            raise TypeError("statuses must be left out when there is a classifier: it judges responses")
-        return classifier
-    if statuses is not None:
-        return http_classifier(failures=statuses)
-    own = policy.operation.classifier
-    return HTTP_CLASSIFIER if own is DEFAULT_CLASSIFIER else own

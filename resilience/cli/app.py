@@ -38,7 +38,7 @@ def root(
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(min=4, max=600, help="How long the load lasts.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=4, max=600, help="How long the load lasts.")] = 16.0,
     workers: Annotated[int, typer.Option(min=1, max=16, help="Processes of each kind, protected and not.")] = 4,
     redis: Annotated[str | None, typer.Option(help="A running server; by default one is found or started.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else.")] = False,

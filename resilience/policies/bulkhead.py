@@ -8,11 +8,13 @@ async with bulkhead.guard():
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, cast
 
 import anyio
 
 from .. import clock
+from .._parking import Waiter, park
 from .._rejecting import Mode, RejectingGuard
 from .._validate import positive, whole
 from ..call import Call
@@ -68,7 +70,7 @@ class Bulkhead(RejectingGuard[Permit]):
         if not callable(weight) and whole("weight", weight, 1) > limit:
             raise ValueError(f"weight must be at most the limit of {limit}, got {weight}")
         self.weight: int | Callable[[Call], int] = weight
-        self._idle: anyio.Event | None = None
+        self._drains: set[anyio.Event] = set()
         name = named(name, self.name, store)
         self._machines = (store or MemoryStore()).bulkheads(name, limit, queue, max_keys)
 
@@ -108,8 +110,12 @@ class Bulkhead(RejectingGuard[Permit]):
         for machine in self._machines.values():
             machine.drain()
         while any(not machine.drained for machine in self._machines.values()):
-            self._idle = anyio.Event()
-            await self._idle.wait()
+            returned = anyio.Event()
+            self._drains.add(returned)
+            try:
+                await returned.wait()
+            finally:
+                self._drains.discard(returned)
 
     def enter(self, call: Call) -> Permit | None:
         """Take the permits if they are free and nobody waits."""
@@ -126,12 +132,14 @@ class Bulkhead(RejectingGuard[Permit]):
         """Queue for the permits, first come first served."""
         machine, weight = self._machines.get(self.key_of(call)), self._weight_of(call)
         since = clock.now()
-        ticket = machine.enqueue(weight, anyio.Event())
+        waiter = park()
+        ticket = machine.enqueue(weight, waiter)
         if ticket is None:
             return self._refuse(call, machine)
         try:
-            with anyio.move_on_after(self.max_wait):
-                await _event(ticket).wait()
+            if not ticket.granted:
+                with _no_limit if self.max_wait is None else anyio.move_on_after(self.max_wait):
+                    await waiter.wait()
         except BaseException:
             self._returned(machine.abandon(ticket))
             raise
@@ -165,15 +173,13 @@ class Bulkhead(RejectingGuard[Permit]):
 
     def _returned(self, granted: Iterable[Ticket]) -> None:
         _wake(granted)
-        if self._idle is not None:
-            self._idle.set()
+        for drain in self._drains:
+            drain.set()
+
+
+_no_limit = nullcontext()
 
 
 def _wake(granted: Iterable[Ticket]) -> None:
     for ticket in granted:
-        _event(ticket).set()
-
-
-def _event(ticket: Ticket) -> anyio.Event:
-    assert isinstance(ticket.waiter, anyio.Event)
-    return ticket.waiter
+        cast(Waiter, ticket.waiter).wake()

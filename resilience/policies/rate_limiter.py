@@ -146,8 +146,9 @@ class RateLimiter(RejectingGuard[bool]):
             decision = answer
         if not decision.allowed:
             return self._refuse(call, decision)
-        if self.listeners and decision.wait > 0.0:
-            self.emit(PermitAwaited(call.operation.name, self.name, key, clock.now() - since))
+        waited = clock.now() - since
+        if self.listeners and waited > 0.0:
+            self.emit(PermitAwaited(call.operation.name, self.name, key, waited))
         return True
 
     def leave(self, call: Call, token: bool, result: Any, error: BaseException | None) -> None:

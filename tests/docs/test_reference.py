@@ -42,7 +42,9 @@ def section(page: str, heading: str) -> str:
 
 def rows(text: str) -> dict[str, str]:
     """The first two columns of all tables."""
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
     return {row[0].strip("`"): row[1].strip("`") for row in cells if row[0].startswith("`")}
 
 

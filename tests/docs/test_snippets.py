@@ -157,7 +157,9 @@ def test_the_collector_fails_where_it_should(tmp_path: Path) -> None:
         except Exception as error:
             return type(error)
 
-    assert verdict("```python\nx = 1\n```\nand\n\n```python\nimport anyio\nawait anyio.sleep(3600)\nassert x\n```\n") == 2
+    assert (
+        verdict("```python\nx = 1\n```\nand\n\n```python\nimport anyio\nawait anyio.sleep(3600)\nassert x\n```\n") == 2
+    )
     assert verdict("```python\nassert False\n```\n") is AssertionError
     assert verdict("```python\nprint(1)\n```\n\n```text\n2\n```\n") is AssertionError
     assert verdict("```python\nprint(1)\n```\n\n```text\n1\n```\n") == 1

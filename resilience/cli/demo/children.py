@@ -1,6 +1,6 @@
 """A child process, seen from the parent.
 
-    async with children(("resilience.cli.demo.worker", Job(20.0))) as [worker]:
+    async with children(("resilience.cli.demo.worker", Job(16.0))) as [worker]:
         worker.begin(time.monotonic())
         async for message in worker.messages(): ...
 

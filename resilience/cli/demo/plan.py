@@ -1,7 +1,7 @@
 """What happens when, and with which numbers: the script of the demonstration.
 
-    plan = Plan(20.0)
-    plan.phase_at(7.5).name         # "slow"
+    plan = Plan(16.0)
+    plan.phase_at(6.0).name         # "slow"
 
 The upstream works on `CONCURRENCY` requests at a time and lets `QUEUE` wait. It does not notice callers that
 have given up, as most servers do not: overloaded, it spends its time on answers that nobody waits for. After

@@ -36,7 +36,7 @@ REFRESH = 0.25
 class Options:
     """What the user chose."""
 
-    seconds: float = 20.0
+    seconds: float = 16.0
     workers: int = 4
     redis: str | None = None
     as_json: bool = False
@@ -105,7 +105,7 @@ async def _interruptible(options: Options, url: str | None, console: Console) ->
     """A polite end on SIGTERM too; on SIGINT asyncio cancels us by itself."""
     task = asyncio.current_task()
     assert task is not None
-    with suppress(NotImplementedError):  # Windows has no signal handlers in its event loop
+    with suppress(NotImplementedError, RuntimeError):  # not on Windows, not in a thread
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await _demonstrate(options, url, console)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from resilience import Backoff, Policy, Retry
+from resilience import Backoff, CircuitBreaker, Event, Policy, Retry
 from resilience_httpx import ResilientTransport
 
 
 @asynccontextmanager
-async def connected(lib: Any, policy: Policy, **options: Any) -> AsyncIterator[Any]:
+async def connected(lib: Any, policy: Policy, **options: Any) -> AsyncGenerator[Any, None]:
     """A client over real connections; at the end every one of them must be idle or closed."""
     inner = lib.AsyncHTTPTransport()
     async with lib.AsyncClient(transport=ResilientTransport(policy, inner, **options)) as client:
@@ -25,7 +25,12 @@ def assert_idle(transport: Any) -> None:
     assert all(connection.is_idle() or connection.is_closed() for connection in pool.connections)
 
 
-def mocked(lib: Any, policy: Policy, handler: Any, **options: Any) -> Any:
+def always(lib: Any, status: int = 200, **response: Any) -> Callable[[Any], Any]:
+    """A handler that gives the same response to every request."""
+    return lambda request: lib.Response(status, **response)
+
+
+def mocked(lib: Any, policy: Policy, handler: Callable[[Any], Any], **options: Any) -> Any:
     """A client whose requests end in `handler`."""
     return lib.AsyncClient(transport=ResilientTransport(policy, lib.MockTransport(handler), **options))
 
@@ -33,3 +38,17 @@ def mocked(lib: Any, policy: Policy, handler: Any, **options: Any) -> Any:
 def retry(attempts: int = 3, **options: Any) -> Retry:
     """A Retry that does not pause unless it is told to."""
     return Retry(attempts, backoff=Backoff.none(), throttled=Backoff.none(), **options)
+
+
+def recorded(policy: Policy) -> list[Event]:
+    """The events of `policy` from now on."""
+    events: list[Event] = []
+    policy.listen(events.append)
+    return events
+
+
+def open_breaker() -> Policy:
+    """A breaker that refuses every call."""
+    breaker = CircuitBreaker(name="orders")
+    breaker.isolate()
+    return breaker

@@ -5,6 +5,8 @@ respx has to stay at its default of mocking httpcore: `using="httpx"` takes the 
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import httpx2
 import pytest
@@ -38,7 +40,8 @@ async def test_a_router_as_inner_transport() -> None:
         transport = ResilientTransport(retry(2), httpx.MockTransport(router.async_handler))
         async with httpx.AsyncClient(transport=transport) as client:
             response = await client.put("https://api.example/orders/1", content=b"order")
-        assert [call.request.content for call in router.calls] == [b"order"] * 2
+        calls: Any = router.calls
+        assert [call.request.content for call in calls] == [b"order"] * 2
     assert response.content == b"busy"
 
 

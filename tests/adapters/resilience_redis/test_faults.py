@@ -9,14 +9,15 @@ import time
 from typing import Any
 
 import pytest
-import redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from resilience.errors import StoreUnavailableError
 from resilience.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter import GCRA, SlidingLog
 from resilience_redis import RedisStore
+from resilience_redis.scripts import script_for
 from resilience_redis.server import Server, start_server
+from tests.support.redis import sync_client
 
 SPEC = LimiterSpec("faults", (GCRA(1000, 1e6),))
 TIMEOUT = 0.05
@@ -90,7 +91,7 @@ async def test_a_key_of_another_type_is_a_mistake_and_no_outage(
 
 @pytest.mark.asyncio
 async def test_wrong_credentials_are_a_mistake_and_no_outage(own_server: Server) -> None:
-    with redis.Redis.from_url(own_server.url) as admin:
+    with sync_client(own_server.url) as admin:
         admin.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+get", "+ping")
     address = own_server.url.removeprefix("redis://")
     for user, error in (("reader:wrong", AuthenticationError), ("reader:secret", NoPermissionError)):
@@ -104,9 +105,9 @@ async def test_full_memory_is_an_outage(own_server: Server) -> None:
     async with RedisStore.from_url(own_server.url, timeout=5.0) as store:
         limiter = store.limiter(SPEC)
         await limiter.acquire("a", (1,), 0.0)
-        with redis.Redis.from_url(own_server.url) as admin:
+        with sync_client(own_server.url) as admin:
             admin.config_set("maxmemory", "1")
-        with pytest.raises(StoreUnavailableError, match="OOM|maxmemory"):
+        with pytest.raises(StoreUnavailableError, match=r"OOM|maxmemory"):
             await limiter.acquire("a", (1,), 0.0)
 
 
@@ -126,8 +127,6 @@ async def test_full_memory_is_an_outage(own_server: Server) -> None:
     ],
 )
 def test_scripts_refuse_nonsense(plain_redis: Any, redis_prefix: str, arguments: list[str], reason: str) -> None:
-    from resilience_redis.scripts import script_for
-
     command = script_for("gcra").by_source([redis_prefix], arguments)
     with pytest.raises(ResponseError, match=f"RESILIENCE {reason}"):
         plain_redis.execute_command(*command)

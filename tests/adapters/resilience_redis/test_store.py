@@ -238,8 +238,8 @@ async def test_a_pool_of_the_users_own_kind_must_not_retry(redis_server: Server)
     class OwnPool(redis.asyncio.ConnectionPool):
         pass
 
-    make: Any = OwnPool.from_url  # pyright: ignore[reportUnknownMemberType]  # redis-py leaves kwargs untyped
-    client = redis.asyncio.Redis(connection_pool=make(redis_server.url, retry=Retry(NoBackoff(), 3)))
+    make: Any = OwnPool
+    client = redis.asyncio.Redis(connection_pool=make.from_url(redis_server.url, retry=Retry(NoBackoff(), 3)))
     with pytest.raises(ValueError, match="must not retry, this one does so 3 times"):
         RedisStore(client)
     await client.aclose()

@@ -139,3 +139,8 @@ def test_calls_of_one_moment_share_an_entry() -> None:
     log = SlidingLog(10, 10.0)
     state = log.take(log.take(log.take(None, 1.0, 2, 0.0), 1.0, 3, 0.0), 2.0, 1, 0.0)
     assert state == (6.0, 1.0, 5.0, 2.0, 1.0)
+
+
+@pytest.mark.parametrize("rule", [GCRA(10, 1.0, 1), LeakyBucket(10, 1.0)])
+def test_a_moment_rounded_to_just_before_the_booked_one_moves_nothing_back(rule: AnyRule) -> None:
+    assert rule.take(5.5, 5.0, 1, 0.5 - 1e-12) == 5.6

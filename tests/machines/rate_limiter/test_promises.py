@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import pytest
@@ -114,7 +115,7 @@ def test_no_period_of_the_log_exceeds_the_limit(history: list[Step]) -> None:
 def test_the_pacer_never_lets_two_go_together(history: list[Step]) -> None:
     rule = make_rule("leaky_bucket", 7, 1.0)
     admitted = play(rule, history)
-    for before, after in zip(admitted, admitted[1:], strict=False):
+    for before, after in itertools.pairwise(admitted):
         assert after.at - before.at >= before.units * rule.period / rule.limit - EPSILON
 
 
@@ -123,7 +124,7 @@ def test_the_pacer_never_lets_two_go_together(history: list[Step]) -> None:
 def test_first_come_first_served(rule: AnyRule, history: list[Step]) -> None:
     # A delay by another limit keeps its order there; of this one alone only its own waits are in order.
     admitted = play(rule, [step._replace(late=0.0) for step in history])
-    for before, after in zip(admitted, admitted[1:], strict=False):
+    for before, after in itertools.pairwise(admitted):
         assert after.at >= before.at - EPSILON
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from resilience.machines.rate_limiter import GCRA, FixedWindow, LeakyBucket, TokenBucket, check_cost
+from resilience.machines.rate_limiter.rule import text
 from tests.support.rules import ALGORITHMS, BUCKETS, WINDOWS, make_rule
 
 
@@ -51,7 +52,7 @@ def test_burst_is_at_least_one_and_defaults_to_the_limit(bucket: type[GCRA] | ty
 
 @pytest.mark.parametrize("window", WINDOWS)
 def test_a_window_without_room_for_one_unit_is_refused(window: type[FixedWindow]) -> None:
-    with pytest.raises(ValueError, match="limit must be at least 1 for a window, got 0.5"):
+    with pytest.raises(ValueError, match=r"limit must be at least 1 for a window, got 0\.5"):
         window(0.5, 1.0)
 
 
@@ -68,7 +69,8 @@ def test_rules_are_immutable_values(algorithm: str) -> None:
     assert hash(rule) == hash(again)
     assert pickle.loads(pickle.dumps(rule)) == rule
     assert rule != make_rule(algorithm, 11, 2.0, 5)
-    assert rule != (10, 2.0)
+    other: object = (10, 2.0)
+    assert rule != other
     assert repr(rule).startswith(f"{type(rule).__name__}(10, 2")
     with pytest.raises(AttributeError, match="immutable"):
         setattr(rule, "limit", 20)  # noqa: B010 - a plain assignment would not pass the type checker
@@ -98,3 +100,8 @@ class Units(float):
 
 def test_costs_may_be_of_a_numeric_subclass() -> None:
     assert check_cost(GCRA(10, 1.0), Units(3)) == 3
+
+
+def test_numbers_survive_as_text() -> None:
+    numbers = (0.1, 1 / 3, 1_795_358_349_864_858.25, 5)
+    assert tuple(map(float, text(*numbers).split())) == numbers
