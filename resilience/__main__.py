@@ -8,16 +8,18 @@ Only this module is always there; the commands need the extra `cli`, and say so 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    try:
-        from .cli.app import app
-    except ModuleNotFoundError as error:
-        if error.name not in ("typer", "rich"):
-            raise
-        sys.exit(f"resilience: the command line needs {error.name}: pip install 'anyresilience[cli]'")
+    for module in ("typer", "rich"):
+        try:
+            import_module(module)
+        except ModuleNotFoundError:
+            sys.exit(f"resilience: the command line needs {module}: pip install 'anyresilience[cli]'")
+    from .cli.app import app
+
     app()
 
 

@@ -59,10 +59,11 @@ def current_deadline() -> float | None:
     task = current_asyncio_task()
     if task is None:
         return _trio_deadline()
-    from ._sweep import swept_deadline
-
-    own = min((alarm.deadline for alarm in _alarms.get(task, ())), default=math.inf)
-    earliest = min(own, swept_deadline(task))
+    earliest = math.inf
+    for alarm in _alarms.get(task, ()):
+        earliest = min(earliest, alarm.deadline)
+    for sweep in sweeps:
+        earliest = min(earliest, sweep.live.get(task, math.inf) + sweep.seconds)
     return None if earliest == math.inf else earliest
 
 
@@ -72,6 +73,16 @@ def deadline_of(call: Call) -> float:
     ambient = current_deadline()
     return own if ambient is None else min(own, ambient)
 
+
+class Swept(Protocol):
+    """A table of calls that began at some time and all have the same number of seconds."""
+
+    live: dict[asyncio.Task[Any], float]
+    seconds: float
+
+
+sweeps: list[Swept] = []
+"""The tables in which there are calls under way, or were a moment ago."""
 
 _alarms: dict[asyncio.Task[Any], list[AsyncioAlarm]] = {}
 """The alarms of each task that has any."""

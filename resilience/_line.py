@@ -6,6 +6,7 @@ the head's booking is the last of its key and can be given back exactly.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -16,14 +17,18 @@ from ._parking import Timer, Waiter, call_later, park
 from .limiter_state import Booking, LocalLimiter
 from .machines.rate_limiter import Decision, Rule
 
+_SLICE = 500
+"""How many calls are served in one turn of the event loop, a few milliseconds' worth."""
+
 
 class _Place:
     """One call in a line. It has a `decision` once it has been served."""
 
-    __slots__ = ("costs", "decision", "gone", "until", "waiter")
+    __slots__ = ("costs", "decision", "gone", "since", "until", "waiter")
 
-    def __init__(self, costs: Sequence[float], until: float) -> None:
+    def __init__(self, costs: Sequence[float], since: float, until: float) -> None:
         self.costs = costs
+        self.since = since
         self.until = until
         self.waiter: Waiter = park()
         self.decision: Decision | None = None
@@ -31,13 +36,18 @@ class _Place:
 
 
 class _Queue:
-    """The line of one key; `ahead` is what those who have no booking yet will take together."""
+    """The line of one key; `ahead` is what those who have no booking yet will take together.
 
-    __slots__ = ("ahead", "booking", "places", "timer")
+    `served` is when the last booking became valid. The next in line is booked as of then, or of its own arrival,
+    not of the moment at which a timer got round to it: so late timers cost no permits.
+    """
+
+    __slots__ = ("ahead", "booking", "places", "served", "timer")
 
     def __init__(self) -> None:
         self.places: deque[_Place] = deque()
         self.ahead = 0.0
+        self.served = -math.inf
         self.booking: Booking | None = None
         self.timer: Timer | None = None
 
@@ -63,16 +73,16 @@ class Line:
 
     async def take(self, key: str, costs: Sequence[float], patience: float) -> Decision:
         """Wait in line until the costs may go; a refusal at the latest when `patience` seconds cannot suffice."""
-        wait = self.estimate(key, costs)
-        if wait > patience:
+        if patience < math.inf and (wait := self.estimate(key, costs)) > patience:
             return self.limiter.peek(key, costs)._replace(allowed=False, wait=wait)
-        place = _Place(costs, clock.now() + patience)
+        now = clock.now()
+        place = _Place(costs, now, now + patience)
         queue = self.queues.get(key)
         if queue is None:
             queue = self.queues[key] = _Queue()
         queue.places.append(place)
         queue.ahead += max(costs)
-        if len(queue.places) == 1:
+        if queue.timer is None:  # a new line; every other has a timer that will serve it
             self._serve(key, queue)
         try:
             await place.waiter.wait()
@@ -85,22 +95,31 @@ class Line:
     def _serve(self, key: str, queue: _Queue) -> None:
         """Serve from the head everybody whose time has come; a timer brings us back for the next."""
         queue.timer = None
-        while queue.places:
+        for _ in range(_SLICE):
+            if not queue.places:
+                break
             head = queue.places[0]
             if not head.gone:
                 booking = queue.booking
                 if booking is None:
                     queue.ahead -= max(head.costs)
-                    booking = self.limiter.acquire(key, head.costs, head.until - clock.now())
-                    if booking.decision.allowed and booking.decision.wait > 0.0:
-                        queue.booking = booking
-                        queue.timer = call_later(booking.decision.wait, partial(self._serve, key, queue))
-                        return
+                    at = max(queue.served, head.since)
+                    booking = self.limiter.acquire(key, head.costs, head.until - at, at)
+                    if booking.decision.allowed:
+                        queue.served = at + booking.decision.wait
+                        wait = queue.served - clock.now()
+                        if wait > 0.0:
+                            queue.booking = booking
+                            queue.timer = call_later(wait, partial(self._serve, key, queue))
+                            return
                 queue.booking = None
                 head.decision = booking.decision
                 head.waiter.wake()
             queue.places.popleft()
-        self.queues.pop(key, None)
+        if queue.places:  # many at once: let the event loop breathe in between
+            queue.timer = call_later(0.0, partial(self._serve, key, queue))
+        else:
+            del self.queues[key]
 
     def _abandon(self, key: str, queue: _Queue, place: _Place) -> None:
         """The caller is gone: everything as if it had never come."""
@@ -113,6 +132,7 @@ class Line:
             queue.ahead -= max(place.costs)
             return
         booked, queue.booking = queue.booking, None
+        queue.served = clock.now()
         if booked is not None and head is not None:
             self.limiter.refund(key, head.costs, booked.stamp)
             if place is not head:

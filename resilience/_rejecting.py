@@ -42,6 +42,10 @@ class RejectingGuard(Guard[Token], Generic[Token]):
         """The partition of a call: its key, or one for all if this guard is not keyed."""
         return call.key if self.keyed else ""
 
+    def partition(self, key: str) -> str:
+        """The partition of a key: itself, or one for all if this guard is not keyed."""
+        return key if self.keyed else ""
+
     def reject(self, call: Call, error: RejectedError) -> None:
         """Count and report a refusal; raises `error` unless in shadow mode."""
         self.rejected += 1

@@ -1,14 +1,14 @@
 """Deadlines for the price of a dictionary entry: one sweep per event loop serves all calls of a pipeline.
 
-    sweep = Sweep(2.0)
+    sweep = Sweep([10.0, 2.0])           # nested deadlines, outermost first, that begin together
     task = sweep.attach()                # None: not in an asyncio task
     sweep.live[task] = clock.now()       # the call begins
     ...
     del sweep.live[task]                 # the call is over
 
 All calls of one sweep have the same number of seconds, so the dictionary, which keeps its order, is sorted by
-deadline. While calls are under way a timer looks at the oldest of them every quarter of the time, and gives an
-exact alarm only to those that come due before it looks again. Hence a deadline is as exact as a timer's.
+deadline. While calls are under way a timer looks at the oldest of them every quarter of the shortest time, and
+gives exact alarms only to those that come due before it looks again. Hence a deadline is as exact as a timer's.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import asyncio
 import math
 import sys
 from _thread import get_ident
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import WeakSet
 
 from . import clock
-from ._deadlines import AsyncioAlarm
+from ._deadlines import AsyncioAlarm, sweeps
 
 if sys.version_info >= (3, 12):
     current_task_of = asyncio.current_task
@@ -30,28 +29,28 @@ else:
     # What asyncio.current_task(loop) does in 3.11, without the Python frame around it.
     current_task_of: Callable[[Any], asyncio.Task[Any] | None] = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]
 
-_sweeps: WeakSet[Sweep] = WeakSet()
-
 
 class Sweep:
-    """The calls under way with a deadline of `seconds` each, in one event loop at a time.
+    """The calls under way with the same `limits`, deadlines in seconds, in one event loop at a time.
 
     A call may enter `live` by itself if `thread` and `loop` are where it runs, `ticking` is true and its task is
     not yet in `live`; otherwise it asks `attach`, and if that gives nothing it has to use an alarm of its own.
     """
 
-    __slots__ = ("__weakref__", "alarms", "live", "loop", "seconds", "thread", "tick", "ticking")
+    __slots__ = ("_turn", "alarms", "limits", "live", "loop", "seconds", "thread", "tick", "ticking")
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.tick = seconds / 4
+    def __init__(self, limits: Sequence[float]) -> None:
+        self.limits = tuple(limits)
+        self.seconds = min(limits)
+        self.tick = self.seconds / 4
         self.live: dict[asyncio.Task[Any], float] = {}
-        # The tasks that got an exact alarm; their entry in `live` is moved to the end and never due.
-        self.alarms: dict[asyncio.Task[Any], AsyncioAlarm] = {}
+        # The tasks that got exact alarms, one for each limit: what outlives the shortest is ended by the others.
+        # Their entry in `live` is moved to the end and never due.
+        self.alarms: dict[asyncio.Task[Any], list[AsyncioAlarm]] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread = 0
         self.ticking = False
-        _sweeps.add(self)
+        self._turn = 0
 
     def attach(self) -> asyncio.Task[Any] | None:
         """Make this sweep serve the running loop; the current task, or None if it cannot."""
@@ -67,37 +66,40 @@ class Sweep:
                 return None  # calls of a loop in another thread, or of one that will run again, are in the table
             self.live.clear()
             self.alarms.clear()
-            self.loop, self.thread, self.ticking = loop, get_ident(), False
+            self.loop = loop
+            self._turn += 1
+            self._tick(False)
+        self.thread = get_ident()
         if not self.ticking:
-            self.ticking = True
-            loop.call_later(self.tick, self._look, loop)
+            self._tick(True)
+            loop.call_later(self.tick, self._look, loop, self._turn)
         return task
 
-    def disarm(self, task: asyncio.Task[Any], error: BaseException | None) -> bool:
-        """Forget the exact alarm of a task that has left; True if `error` is the alarm's doing."""
-        alarm = self.alarms.pop(task, None)
-        return alarm is not None and alarm.disarm(error)
+    def disarm(self, task: asyncio.Task[Any]) -> None:
+        """Forget the exact alarms, if any, of a task that has returned."""
+        for alarm in reversed(self.alarms.pop(task, ())):
+            alarm.disarm(None)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        if loop is not self.loop:
-            return  # the timer of a loop that is no longer served
+    def _look(self, loop: asyncio.AbstractEventLoop, turn: int) -> None:
+        if turn != self._turn:
+            return  # a timer from before the sweep went to another loop, and perhaps came back
         now = clock.now()
         soon = now + self.tick - self.seconds
         due: list[tuple[asyncio.Task[Any], float]] = []
         for task, started in self.live.items():
-            if started > soon:
+            if started <= soon:
+                due.append((task, started))
+            elif started < math.inf:  # behind those that have their alarms and linger, there may be others
                 break
-            due.append((task, started))
         for task, started in due:
             del self.live[task]
             self.live[task] = math.inf
-            self.alarms[task] = AsyncioAlarm(task, started + self.seconds - now, cancelling=0)
-        self.ticking = bool(self.live)
+            self.alarms[task] = [AsyncioAlarm(task, started + limit - now, cancelling=0) for limit in self.limits]
+        self._tick(bool(self.live))
         if self.ticking:
-            loop.call_later(self.tick, self._look, loop)
+            loop.call_later(self.tick, self._look, loop, turn)
 
-
-def swept_deadline(task: asyncio.Task[Any]) -> float:
-    """The earliest deadline of a task in any sweep that has no exact alarm yet; infinite without one."""
-    entries = [(sweep.live.get(task, math.inf), sweep) for sweep in tuple(_sweeps)]
-    return min((started + sweep.seconds for started, sweep in entries), default=math.inf)
+    def _tick(self, ticking: bool) -> None:
+        if ticking is not self.ticking:
+            self.ticking = ticking
+            (sweeps.append if ticking else sweeps.remove)(self)

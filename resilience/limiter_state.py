@@ -58,8 +58,12 @@ class LocalLimiter(ABC):
     """A rate limiter's state in this process; the same operations, answered at once."""
 
     @abstractmethod
-    def acquire(self, key: str, costs: Sequence[float], max_wait: float) -> Booking:
-        """Book the costs if they may go within `max_wait` seconds, in one step."""
+    def acquire(self, key: str, costs: Sequence[float], max_wait: float, at: float | None = None) -> Booking:
+        """Book the costs if they may go within `max_wait` seconds, in one step.
+
+        `at` is the moment of the request on `resilience.clock`, now by default; waits count from it. A waiting
+        line asks for a call's booking later than the call came, and loses nothing by that.
+        """
 
     @abstractmethod
     def peek(self, key: str, costs: Sequence[float]) -> Decision:

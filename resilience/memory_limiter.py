@@ -41,9 +41,9 @@ class MemoryLimiter(LocalLimiter):
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
-    def acquire(self, key: str, costs: Sequence[float], max_wait: float) -> Booking:
+    def acquire(self, key: str, costs: Sequence[float], max_wait: float, at: float | None = None) -> Booking:
         """Book the costs if they may go within `max_wait` seconds. Raises ValueError for impossible costs."""
-        now = clock.now()
+        now = clock.now() if at is None else at
         state = self._state(key, now) if key else self.unkeyed
         if self._only is not None:
             check_cost(self._only, costs[0])

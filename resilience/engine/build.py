@@ -38,6 +38,8 @@ def build_function(
     """The frame for one coroutine function, with its own signature; None if the policies or the function forbid it."""
     if not inspect.iscoroutinefunction(fn) or not inspect.isfunction(fn):
         return None
+    if "__signature__" in vars(fn):  # what it says of itself need not be what it takes
+        return None
     fragments = _innermost(parts)
     if not fragments or len(fragments) < len(parts):
         return None

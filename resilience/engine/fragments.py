@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..call import Operation
-from ..machines.circuit_breaker import Admission
 from ..machines.rate_limiter import GCRA
 from ..machines.retry_budget import TokenBudget
 from ..machines.windows import CountWindow

@@ -6,9 +6,11 @@ charge = frame.function(charge)        # takes the arguments of charge itself
 
 from __future__ import annotations
 
+import ast
 import inspect
 import keyword
 import linecache
+import weakref
 from _thread import get_ident
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import count
@@ -35,15 +37,14 @@ class Frame:
         self._inner = inner
         self._operation = operation
         timeouts = [step.fragment.policy for step in reversed(steps) if isinstance(step.fragment.policy, Timeout)]
-        # Nothing is awaited between the outermost and the innermost deadline: the shortest one stands for all.
-        owner = min(timeouts, key=lambda timeout: timeout.seconds) if timeouts else None
-        self._sweep = None if owner is None else Sweep(owner.seconds)
+        # Nothing is awaited between the outermost and the innermost deadline: one entry stands for all.
+        self._sweep = Sweep([timeout.seconds for timeout in timeouts]) if timeouts else None
         self._fragments = [step.fragment for step in reversed(steps)]
         self._names: dict[str, object] = {
             "Call": Call,
             "SUCCESS": SUCCESS,
             "plain": plain,
-            "unwind": Unwinder(steps, owner, self._sweep).unwind,
+            "unwind": Unwinder(steps, self._sweep).unwind,
             "operation": operation,
         }
         if self._sweep is not None:
@@ -67,8 +68,11 @@ class Frame:
 
     def function(self, fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
         """The frame with the signature of a function. Raises ValueError if its parameters do not allow that."""
-        signature = _Signature(fn, self._names)
+        taken = _names_in(self._body("Call(operation, fn)", "fn()", leases=False))
+        signature = _Signature(fn, taken)
         name = fn.__name__ if fn.__name__.isidentifier() and not keyword.iskeyword(fn.__name__) else "guarded"
+        if name in taken:
+            name = "guarded"
         names = {"fn": fn, **signature.defaults}
         call = f"Call(operation, fn, {signature.record})"
         invoke = f"fn({signature.arguments})"
@@ -91,6 +95,7 @@ class Frame:
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         function = made["make"](**names)
         function.__resilience_source__ = source
+        weakref.finalize(function, linecache.cache.pop, filename, None).atexit = False
         return function
 
     def _body(self, call: str, invoke: str, leases: bool) -> list[str]:
@@ -142,7 +147,7 @@ _ATTACH = [
 # A record may ask for another partition or weight than those whose state is written into the frame.
 _OWN_STATE = ["call.key", "call.cost != 1"]
 _NOT_SWEPT = ["task is None", "task in live", "task.cancelling()"]
-_RELEASE = ["del live[task]", "if alarms:", "    sweep.disarm(task, None)"]
+_RELEASE = ["del live[task]", "if alarms:", "    sweep.disarm(task)"]
 
 
 class _Signature:
@@ -154,7 +159,7 @@ class _Signature:
         keywords: list[tuple[str, str]] = []
         shown: list[str] = []
         parameters = list(inspect.signature(fn, follow_wrapped=False).parameters.values())
-        if not {parameter.name for parameter in parameters}.isdisjoint({*taken, *_LOCALS}):
+        if not {parameter.name for parameter in parameters}.isdisjoint(taken):
             raise ValueError("a parameter has a name that the frame needs")
         previous = None
         for parameter in parameters:
@@ -189,4 +194,8 @@ class _Signature:
         return f"{parameter.name}=default_{parameter.name}"
 
 
-_LOCALS = ("moment", "task", "result", "error", "failure", "good", "now", "fn", "make", "get_ident")
+def _names_in(body: Iterable[str]) -> set[str]:
+    """The variables of a frame, which its function and the parameters must not be called."""
+    tree = ast.parse("\n".join(["async def frame():", *(f"    {line}" for line in body)]))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return names | {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.name}

@@ -28,9 +28,8 @@ class Step:
 class Unwinder:
     """Lets the policies of a frame leave, innermost first, exactly as their hooks would have."""
 
-    def __init__(self, steps: Sequence[Step], owner: Timeout | None, sweep: Sweep | None) -> None:
+    def __init__(self, steps: Sequence[Step], sweep: Sweep | None) -> None:
         self._steps = steps
-        self._owner = owner
         self._sweep = sweep
 
     async def unwind(
@@ -61,6 +60,8 @@ class Unwinder:
                     else:
                         guard.leave(call, token, result, error)
             except BaseException as raised:
+                if error is not None and not isinstance(step.fragment.policy, Retry):
+                    _put_in_context(raised, error)
                 error = raised
         if error is None:
             return result
@@ -73,31 +74,35 @@ class Unwinder:
         self, moment: float, kept: Sequence[Any], task: asyncio.Task[Any] | None, error: BaseException | None
     ) -> list[Any]:
         """What the hooks would have made on entry."""
+        alarms = self._sweep.alarms.pop(task, []) if self._sweep is not None and task is not None else []
+        # A cancellation that no alarm brought about is not retried: then no deadline is still to come.
+        goes_on = bool(alarms) or error is None or isinstance(error, Exception)
         outside_of_retry = False
         tokens: list[Any] = []
         for step, note in zip(self._steps, kept, strict=True):
             part = step.fragment
             if isinstance(part.policy, Timeout):
-                tokens.append(self._armed(part.policy, moment, task, error, outside_of_retry))
+                deadline = moment + part.policy.seconds
+                alarm = alarms.pop() if alarms else None
+                if alarm is None and task is not None and outside_of_retry and goes_on:
+                    alarm = AsyncioAlarm(task, deadline - clock.now(), cancelling=0)
+                tokens.append(Armed(alarm, deadline))
             else:
                 tokens.append(None if part.token is None else part.token(note, moment))
             outside_of_retry = outside_of_retry or isinstance(part.policy, Retry)
         return tokens
 
-    def _armed(
-        self,
-        timeout: Timeout,
-        moment: float,
-        task: asyncio.Task[Any] | None,
-        error: BaseException | None,
-        goes_on: bool,
-    ) -> Armed:
-        """The deadline of one Timeout: expired, still to come if a Retry inside it may go on, or over."""
-        deadline = moment + timeout.seconds
-        if timeout is self._owner and self._sweep is not None and task is not None:
-            alarm = self._sweep.alarms.pop(task, None)
-            if alarm is not None:
-                return Armed(alarm, deadline)
-        if goes_on and task is not None:
-            return Armed(AsyncioAlarm(task, deadline - clock.now(), cancelling=0), deadline)
-        return Armed(None, deadline)
+
+def _put_in_context(raised: BaseException, handled: BaseException) -> None:
+    """Note what was being handled, as Python does for what is raised in an `except` block."""
+    if raised is handled:
+        return
+    chain = [handled]
+    while (link := chain[-1].__context__) is not None:
+        if link is raised:
+            chain[-1].__context__ = None
+            break
+        chain.append(link)
+    while raised.__context__ is not None and not any(raised.__context__ is link for link in chain):
+        raised = raised.__context__
+    raised.__context__ = handled

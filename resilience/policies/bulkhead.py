@@ -81,12 +81,12 @@ class Bulkhead(RejectingGuard[Permit]):
 
     def in_use(self, key: str = "") -> int:
         """Permits taken now."""
-        machine = self._machines.find(key)
+        machine = self._machines.find(self.partition(key))
         return machine.in_use if machine else 0
 
     def waiting(self, key: str = "") -> int:
         """Calls in the queue now."""
-        machine = self._machines.find(key)
+        machine = self._machines.find(self.partition(key))
         return machine.waiting if machine else 0
 
     def resize(self, limit: int) -> None:

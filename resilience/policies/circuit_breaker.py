@@ -111,12 +111,12 @@ class CircuitBreaker(RejectingGuard[Passage]):
 
     def state(self, key: str = "") -> BreakerState:
         """The state of a circuit now. Reading changes nothing."""
-        machine = self._machines.find(key)
+        machine = self._machines.find(self.partition(key))
         return BreakerState.CLOSED if machine is None else machine.state_at(clock.now())
 
     def metrics(self, key: str = "") -> BreakerMetrics:
         """State, counts in the window, generation and time to the next probe. Reading changes nothing."""
-        machine = self._machines.find(key) or CircuitBreakerMachine(self.rule)
+        machine = self._machines.find(self.partition(key)) or CircuitBreakerMachine(self.rule)
         return machine.metrics(clock.now())
 
     def keys(self) -> list[str]:
@@ -125,10 +125,12 @@ class CircuitBreaker(RejectingGuard[Passage]):
 
     def isolate(self, key: str = "") -> None:
         """Open a circuit by hand, until `reset`."""
+        key = self.partition(key)
         self._report("", key, self._machines.get(key).isolate(clock.now()))
 
     def reset(self, key: str = "") -> None:
         """Close a circuit and forget its counts. Calls under way are not counted any more."""
+        key = self.partition(key)
         self._report("", key, self._machines.get(key).reset(clock.now()))
 
     def enter(self, call: Call) -> Passage:

@@ -107,23 +107,23 @@ class RateLimiter(RejectingGuard[bool]):
         """
         costs = (cost,) * len(self.rules)
         if self.remote is None:
-            return self.line.limiter.peek(key, costs)
-        return await self.remote.peek(key, costs)
+            return self.line.limiter.peek(self.partition(key), costs)
+        return await self.remote.peek(self.partition(key), costs)
 
     async def refund(self, *, key: str = "", cost: float = 1) -> None:
         """Give units back that were taken and not used. Raises StoreUnavailableError, see `peek`."""
         costs = (cost,) * len(self.rules)
         if self.remote is None:
-            self.line.limiter.refund(key, costs)
+            self.line.limiter.refund(self.partition(key), costs)
         else:
-            await self.remote.refund(key, costs)
+            await self.remote.refund(self.partition(key), costs)
 
     async def reset(self, *, key: str = "") -> None:
         """Give a key its whole limit back. Raises StoreUnavailableError, see `peek`."""
         if self.remote is None:
-            self.line.limiter.reset(key)
+            self.line.limiter.reset(self.partition(key))
         else:
-            await self.remote.reset(key)
+            await self.remote.reset(self.partition(key))
 
     def enter(self, call: Call) -> bool | None:
         """Take the cost if it may go now. Refuses at once what would wait too long."""
@@ -157,10 +157,9 @@ class RateLimiter(RejectingGuard[bool]):
     def _try_line(self, call: Call, key: str, costs: tuple[float, ...]) -> bool | None:
         if self.line.try_take(key, costs):
             return True
-        wait = self.line.estimate(key, costs)
-        if self._mode == "shadow" or wait > self._patience(call):
+        if self._mode == "shadow" or not self.max_wait:
             decision = self.line.limiter.peek(key, costs)
-            return self._refuse(call, decision._replace(wait=wait))
+            return self._refuse(call, decision._replace(wait=self.line.estimate(key, costs)))
         return None
 
     async def _ask(self, call: Call, key: str, costs: tuple[float, ...]) -> Decision | bool:

@@ -24,7 +24,7 @@ from ..machines.backoff import START, Backoff, BackoffState
 from ..machines.retry_budget import RetryBudgetMachine, TokenBudget
 from ..policy import Policy
 from ..store import Store, named
-from ..verdict import FAILURE, Advice, Classifier, On, classifier
+from ..verdict import FAILURE, SUCCESS, Advice, Classifier, On, classifier
 
 _NO_ADVICE = Advice()
 
@@ -156,13 +156,13 @@ class Retry(Policy):
         """Seconds until the next attempt; None to end here, settled with the budget."""
         judge = self.classifier or call.operation.classifier
         if error is not None:
-            failed = judge.error(error) is FAILURE
+            verdict = judge.error(error)
         else:
-            failed = judge.result is not None and judge.result(result) is FAILURE
+            verdict = SUCCESS if judge.result is None else judge.result(result)
         advice = _NO_ADVICE
-        if error is not None or judge.result is not None:
+        if error is not None or verdict is not SUCCESS:  # a success has nothing to ask of those who retry
             advice = judge.advice(result, error) or _NO_ADVICE
-        if not failed and not advice.throttled:
+        if verdict is not FAILURE and not advice.throttled:
             if self.budget is not None:
                 self.budget.settle(clock.now(), error is None, sequence.cost)
             return None

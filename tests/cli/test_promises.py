@@ -74,20 +74,15 @@ def test_the_failing_upstream_must_be_spared(protected: Tally, unprotected: Tall
     assert "failing upstream" in only(broken(protected, unprotected)).text
 
 
-def test_a_slow_upstream_must_not_serve_fewer(protected: Tally) -> None:
-    unprotected = steady("unprotected", good=True, load=40)
-    begin, end = PLAN.span("slow")
-    protected.answers = [
-        answer._replace(kind="rejected") if begin <= answer.began < begin + 1 else answer
-        for answer in protected.answers
-    ]
-    texts = [promise.text for promise in broken(protected, unprotected)]
-    assert [text.rpartition(", ")[2] for text in texts] == ["while it was slow", "in all"]
+def test_protection_must_pay(protected: Tally) -> None:
+    served = steady("unprotected", good=True, load=40)
+    protected.answers[0] = protected.answers[0]._replace(kind="rejected")
+    assert "good answers" in only(broken(protected, served)).text
 
 
-def test_a_short_demonstration_is_not_judged_as_a_whole(protected: Tally, unprotected: Tally) -> None:
+def test_in_a_short_demonstration_protection_need_not_pay(protected: Tally, unprotected: Tally) -> None:
     def judged(seconds: float) -> bool:
-        return any(promise.text.endswith("in all") for promise in judge(Plan(seconds), protected, unprotected))
+        return any("good answers" in promise.text for promise in judge(Plan(seconds), protected, unprotected))
 
     assert judged(LONG)
     assert not judged(LONG - 1)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from resilience.cli.demo.tally import (
+    TRAVEL,
     Answer,
     Arrival,
     Tally,
@@ -69,11 +70,17 @@ def test_a_second_above_its_limit_is_found_among_others() -> None:
 
 
 def test_requests_that_travelled_may_come_with_those_of_their_travelling_time() -> None:
-    late = [Arrival(5.0, 4.0 + number / 10) for number in range(10)]
+    late = [Arrival(5.0, 4.0 + number / 100) for number in range(10)]
     second = tightest_second([*late, *on_time(5.1, 5.2)], rate=10, burst=2)
     assert second.requests == 12
     assert second.late == 1.0
     assert second.allowed == 22
+
+
+def test_requests_of_unknown_travelling_time_get_an_allowance() -> None:
+    second = tightest_second([Arrival(5.0, None)] * 14, rate=10, burst=2)
+    assert second.requests == 14
+    assert second.allowed == 2 + 10 * (1 + TRAVEL)
 
 
 def test_without_requests_nothing_is_exceeded() -> None:

@@ -345,6 +345,7 @@ async def test_without_keys_all_share_the_permits(engine: Engine) -> None:
     async with Crowd(engine(bulkhead)) as crowd:
         await crowd.start("a", key="eu")
         await crowd.start("b", key="us")
+        assert bulkhead.in_use("anything") == 1
     assert not crowd.outcomes["b"].ok
 
 

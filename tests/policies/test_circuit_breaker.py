@@ -408,6 +408,12 @@ async def test_without_keys_there_is_one_circuit(engine: Engine) -> None:
     with pytest.raises(CircuitOpenError):
         await protected.bind(key="us").call(FaultScript("up"))
     assert breaker.keys() == [""]
+    assert breaker.state("anything") is BreakerState.OPEN
+    assert breaker.metrics("anything").state is BreakerState.OPEN
+    breaker.reset("anything")
+    assert breaker.state() is BreakerState.CLOSED
+    breaker.isolate("anything")
+    assert breaker.state() is BreakerState.ISOLATED
 
 
 async def test_open_circuits_are_never_forgotten(engine: Engine) -> None:

@@ -10,40 +10,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any
 
 import httpx2
 
-from resilience import Decision, MemoryStore, Store
+from resilience import Decision, Store
 from resilience.limiter_state import Booking, LimiterSpec, LocalLimiter, RemoteLimiter
 
-HEADER = "x-permit-due"
+from .plan import DUE_HEADER
 
-_due: ContextVar[float] = ContextVar("due")
+_due: ContextVar[float | None] = ContextVar("due", default=None)
 
 Clock = Callable[[], float]
 
 
-class DueStore(MemoryStore):
-    """Another store's rate limiters, noting when permits become valid; the other state in this process."""
+class DueStore(Store):
+    """The rate limiters of a shared store, noting when permits become valid."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
-        super().__init__()
         self._store = store
         self._clock = clock
 
-    def limiter(self, spec: LimiterSpec) -> Any:
-        """The other store's limiter, watched."""
+    def limiter(self, spec: LimiterSpec) -> RemoteLimiter:
+        """The store's limiter, watched."""
         limiter = self._store.limiter(spec)
         if isinstance(limiter, LocalLimiter):
-            return _DueLocally(limiter, self._clock)
-        return _DueRemotely(limiter, self._clock)
+            raise TypeError(f"store must be a shared one, got {type(self._store).__name__}")
+        return _DueLimiter(limiter, self._clock)
 
 
-class _DueRemotely:
+class _DueLimiter:
     def __init__(self, limiter: RemoteLimiter, clock: Clock) -> None:
         self._limiter, self._clock = limiter, clock
-        self.peek, self.refund, self.reset = limiter.peek, limiter.refund, limiter.reset
 
     async def acquire(self, key: str, costs: Sequence[float], max_wait: float) -> Booking:
         asked = self._clock()  # before the answer: the store decides later than this
@@ -51,31 +48,22 @@ class _DueRemotely:
         _due.set(asked + booking.decision.wait)
         return booking
 
+    async def peek(self, key: str, costs: Sequence[float]) -> Decision:
+        return await self._limiter.peek(key, costs)
 
-class _DueLocally(LocalLimiter):
-    def __init__(self, limiter: LocalLimiter, clock: Clock) -> None:
-        self._limiter, self._clock = limiter, clock
+    async def refund(self, key: str, costs: Sequence[float], stamp: object = None) -> None:
+        await self._limiter.refund(key, costs, stamp)
 
-    def acquire(self, key: str, costs: Sequence[float], max_wait: float) -> Booking:
-        asked = self._clock()
-        booking = self._limiter.acquire(key, costs, max_wait)
-        _due.set(asked + booking.decision.wait)
-        return booking
-
-    def peek(self, key: str, costs: Sequence[float]) -> Decision:
-        return self._limiter.peek(key, costs)
-
-    def refund(self, key: str, costs: Sequence[float], stamp: object = None) -> None:
-        self._limiter.refund(key, costs, stamp)
-
-    def reset(self, key: str) -> None:
-        self._limiter.reset(key)
+    async def reset(self, key: str) -> None:
+        await self._limiter.reset(key)
 
 
 class DueTransport(httpx2.AsyncHTTPTransport):
-    """The usual transport; puts the moment of the permit into each request."""
+    """The usual transport; puts the moment of the permit into each request, if it is known."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one attempt."""
-        request.headers[HEADER] = repr(_due.get())
+        due = _due.get()
+        if due is not None:
+            request.headers[DUE_HEADER] = repr(due)
         return await super().handle_async_request(request)

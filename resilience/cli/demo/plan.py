@@ -33,6 +33,9 @@ NAIVE_RETRIES = 3
 # Calls that all protected processes together may have under way.
 PERMITS = 8
 
+DUE_HEADER = "x-permit-due"
+"""In which a protected request says when its permit became valid."""
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:

@@ -20,7 +20,7 @@ class Protected(Caller):
     """The standard pipeline, its rate limit shared with the other processes."""
 
     def __init__(self, job: Job, link: Link) -> None:
-        store = DueStore(_store(job), link.elapsed)
+        store = _store(job, link)
         self.bulkhead = Bulkhead(max(1, PERMITS // job.workers), queue=8, max_wait=0.5, name="permits")
         self.circuit = CircuitBreaker(count=10, minimum_calls=5, open_for=0.25, open_max=0.5, probes=2, name="circuit")
         pipeline = Pipeline.standard(
@@ -48,10 +48,10 @@ class Protected(Caller):
         return self.bulkhead.in_use() + self.bulkhead.waiting()
 
 
-def _store(job: Job) -> Store:
+def _store(job: Job, link: Link) -> Store:
     if job.redis is None:
         return MemoryStore()
     from resilience_redis import RedisStore
 
     # Generous, for a busy machine: this limit must hold, so calls are refused while Redis does not answer.
-    return RedisStore.from_url(job.redis, timeout=0.5)
+    return DueStore(RedisStore.from_url(job.redis, timeout=0.5), link.elapsed)

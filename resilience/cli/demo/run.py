@@ -7,10 +7,8 @@ import json
 import signal
 import time
 import uuid
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from rich.console import Console
 
@@ -18,6 +16,7 @@ from .child import Job
 from .children import GRACE, Child, ChildError, children
 from .live import View, live
 from .plan import Plan
+from .redis_server import NoRedisError, redis_server
 from .report import Summary, print_summary, summarize
 from .tally import Tally
 
@@ -42,17 +41,15 @@ class Options:
     as_json: bool = False
 
 
-class NoRedisError(Exception):
-    """The server that was asked for does not answer."""
-
-
 def run(options: Options) -> int:
     """Run the demonstration and print its summary; returns the exit status of the command."""
     console = Console(stderr=options.as_json)
     try:
-        with _redis(options.redis) as url:
+        with redis_server(options.redis) as url:
             if url is None:
                 console.print("No Redis here, so nothing is shared: one process of each kind, limits in its memory.")
+            elif not options.as_json:
+                console.print(f"Starting two upstreams, and {options.workers} callers of each kind; Redis is at {url}.")
             summary = asyncio.run(_interruptible(options, url, console))
     except (NoRedisError, ChildError) as error:
         console.print(f"resilience demo: {error}", highlight=False)
@@ -65,40 +62,6 @@ def run(options: Options) -> int:
     else:
         print_summary(console, summary)
     return 0 if summary["kept"] else 1
-
-
-@contextmanager
-def _redis(url: str | None) -> Generator[str | None]:
-    """The URL of a server that answers, or None if there is none; one that is started here is stopped."""
-    with ExitStack() as stack:
-        if url is None:
-            url = _found(stack)
-        if url is not None:
-            _check(url)
-        yield url
-
-
-def _found(stack: ExitStack) -> str | None:
-    """A server that runs already or is started here; None without any, or without its client."""
-    try:
-        from resilience_redis.server import start_server
-
-        return stack.enter_context(start_server()).url
-    except (ImportError, FileNotFoundError):
-        return None
-
-
-def _check(url: str) -> None:
-    try:
-        from redis import Redis, RedisError
-    except ImportError:
-        raise NoRedisError("--redis needs redis-py: pip install 'anyresilience[redis]'") from None
-    client: Any = Redis  # its methods are typed in part only
-    try:
-        with client.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0) as connected:
-            connected.ping()
-    except (RedisError, ValueError) as error:
-        raise NoRedisError(f"no answer from {url}: {error}") from None
 
 
 async def _interruptible(options: Options, url: str | None, console: Console) -> Summary:
@@ -153,7 +116,9 @@ async def _watch(
             view.show(elapsed)
         for upstream in upstreams:
             upstream.release()
-        await asyncio.wait_for(asyncio.gather(*reading.values()), GRACE)
+        _, late = await asyncio.wait(reading.values(), timeout=GRACE)
+        if late:
+            raise ChildError(f"upstreams were still busy {GRACE:g} s after the last call")
     finally:
         for task in reading.values():
             task.cancel()

@@ -14,6 +14,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+TRAVEL = 0.25
+"""Seconds between permit and arrival that are assumed where they are not known: for a limit in memory."""
+
 
 class Answer(NamedTuple):
     """What became of one call: `good`, `error`, `timeout` or `rejected` (by a policy, before it ran)."""
@@ -24,7 +27,7 @@ class Answer(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """One request at the upstream, and the earliest moment at which its permit can have become valid."""
+    """One request at the upstream, and the earliest moment at which its permit can have become valid, if known."""
 
     at: float
     due: float | None
@@ -93,7 +96,7 @@ def tightest_second(arrivals: Iterable[Arrival], rate: float, burst: float) -> S
     Permits become valid at most `burst + rate * W` times in any W seconds. Requests that came at most `late`
     seconds after their permits were due can use the permits of `1 + late` seconds.
     """
-    ordered = sorted(arrivals)
+    ordered = sorted(arrivals, key=lambda arrival: arrival.at)
     tightest = Second(0, burst + rate, 0.0)
     for first in range(len(ordered)):
         second = _second(ordered, first, rate, burst)
@@ -108,7 +111,7 @@ def _second(ordered: Sequence[Arrival], first: int, rate: float, burst: float) -
         if at > ordered[first].at + 1.0:
             break
         count += 1
-        late = max(late, 0.0 if due is None else at - due)
+        late = max(late, TRAVEL if due is None else at - due)
     return Second(count, burst + rate * (1.0 + late), late)
 
 

@@ -17,8 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from .child import Job, Link, run_child
-from .due import HEADER
-from .plan import CONCURRENCY, QUEUE
+from .plan import CONCURRENCY, DUE_HEADER, QUEUE
 
 REPORT_EVERY = 0.25
 
@@ -54,7 +53,7 @@ class Upstream:
 
     async def _answer(self, request: Request) -> Response:
         at = self._link.elapsed()
-        due = request.headers.get(HEADER)
+        due = request.headers.get(DUE_HEADER)
         self._arrivals.append((at, float(due) if due else None))
         if self._plan.phase_at(at).fails or self._waiting >= QUEUE:
             return PlainTextResponse("try again later", 503)

@@ -72,7 +72,7 @@ def test_a_server_on_the_path_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_p
     binary.write_text("#!/bin/sh\n")
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr("shutil.which", lambda name: str(binary) if name == "valkey-server" else None)
+    monkeypatch.setattr("shutil.which", {"valkey-server": str(binary)}.get)
     assert find_server() == binary
 
 
