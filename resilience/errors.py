@@ -15,6 +15,10 @@ An exception of the protected call itself is never wrapped: what the call raised
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound=BaseException)
+
 
 class ResilienceError(Exception):
     """Base of all errors raised by this library."""
@@ -27,6 +31,12 @@ class RejectedError(ResilienceError):
     has a chance (`None`: unknown).
     """
 
+    # Slots, because an error costs a third of one with a dictionary, and an overloaded service makes many.
+    __slots__ = ("policy", "retry_after")
+
+    policy: str
+    retry_after: float | None
+
     def __init__(self, message: str, *, policy: str = "", retry_after: float | None = None) -> None:
         super().__init__(message)
         self.policy = policy
@@ -35,11 +45,66 @@ class RejectedError(ResilienceError):
     @property
     def reason(self) -> str:
         """The message, for events and logs."""
-        return str(self.args[0])
+        return str(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return remade, (type(self), self.args, attributes_of(self))
+
+
+def attributes_of(error: BaseException) -> dict[str, Any]:
+    """Everything that was set on an error, for those who make another like it."""
+    slots = [name for kind in type(error).__mro__ for name in getattr(kind, "__slots__", ())]
+    return {**{name: getattr(error, name) for name in slots if hasattr(error, name)}, **vars(error)}
+
+
+def remade(kind: type[E], args: tuple[Any, ...], attributes: dict[str, Any]) -> E:
+    """Make an error without its `__init__`, whose signature is anybody's."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    for name, value in attributes.items():
+        setattr(error, name, list(value) if name == "__notes__" else value)
+    return error
 
 
 class CircuitOpenError(RejectedError):
-    """The circuit is open (or isolated, or all its probe slots are taken)."""
+    """The circuit is open (or isolated, or all its probe slots are taken).
+
+    `key` names the circuit in a keyed breaker, `state` says which of the three it is.
+    """
+
+    __slots__ = ("key", "state")
+
+    key: str
+    state: str
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        policy: str = "",
+        retry_after: float | None = None,
+        key: str = "",
+        state: str = "open",
+    ) -> None:
+        super().__init__(message, policy=policy, retry_after=retry_after)
+        self.key = key
+        self.state = state
+
+    @classmethod
+    def refusal(cls, policy: str, key: str, state: str, retry_after: float | None) -> CircuitOpenError:
+        """The error without a message yet: an open circuit may refuse a million calls that nobody reads about."""
+        error = cls.__new__(cls)
+        error.policy = policy
+        error.retry_after = retry_after
+        error.key = key
+        error.state = state
+        return error
+
+    def __str__(self) -> str:
+        if self.args and self.args[0]:
+            return str(self.args[0])
+        when = "" if self.retry_after is None else f", try again in {self.retry_after:.3g} s"
+        return f"{self.policy}{f' for {self.key!r}' if self.key else ''} is {self.state}{when}"
 
 
 class BulkheadFullError(RejectedError):

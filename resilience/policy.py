@@ -46,6 +46,8 @@ class Policy(ABC):
         self.listeners: list[Listener] = list(listeners)
         self.operation: Operation = Operation(self.name)
         self._handler: Handler | None = None
+        self._outcome: Callable[..., Awaitable[Any]] | None = None
+        self._built = False
 
     @abstractmethod
     def wrap(self, proceed: Handler) -> Handler:
@@ -60,11 +62,22 @@ class Policy(ABC):
         handler = self._handler or self._build()
         return handler(call)
 
-    def _build(self) -> Handler:
+    def handler(self, operation: Operation) -> Handler:
+        """What runs calls of an adapter's own kind; made once, then given every call of that operation."""
         from .engine.build import build
 
-        self._handler = handler = build(self.parts(), self.operation)
+        return build(self.parts(), operation)
+
+    def _build(self) -> Handler:
+        self._handler = handler = self.handler(self.operation)
         return handler
+
+    def _build_outcome(self) -> Callable[..., Awaitable[Any]] | None:
+        from .engine.build import build_outcome
+
+        self._built = True
+        self._outcome = frame = build_outcome(self.parts(), self.operation)
+        return frame
 
     @property
     def source(self) -> str:
@@ -82,6 +95,12 @@ class Policy(ABC):
 
     async def outcome(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[T]:
         """Like `call`, but the result or the exception comes back as an `Outcome`. Cancellation is raised."""
+        frame = self._outcome
+        if frame is None and not self._built:
+            frame = self._build_outcome()
+        if frame is not None:
+            outcome: Outcome[T] = await frame(fn, args, kwargs)
+            return outcome
         try:
             return Outcome(await self.run(Call(self.operation, fn, args, kwargs)))
         except Exception as error:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from resilience.errors import ResilienceError, TimedOutError
+from resilience.errors import ResilienceError, TimedOutError, attributes_of, remade
 
 from .host import Host, host_named
 
@@ -23,7 +23,7 @@ def in_tree(error: BaseException, host: Host, request: Any) -> ResilienceError |
     if not isinstance(error, ResilienceError) or isinstance(error, host.TransportError):
         return None
     kind: Any = type(error)
-    return _rebuilt(kind, host.name, error.args, {**vars(error), "_request": request})
+    return _rebuilt(kind, host.name, error.args, {**attributes_of(error), "_request": request})
 
 
 @cache
@@ -32,7 +32,7 @@ def _both(kind: Any, host: str) -> Any:
     base = library.TimeoutException if issubclass(kind, TimedOutError) else library.TransportError
 
     def reduce(self: Any) -> tuple[Any, ...]:
-        return _rebuilt, (kind, host, self.args, self.__dict__.copy())
+        return _rebuilt, (kind, host, self.args, attributes_of(self))
 
     members: dict[str, Any] = {
         "__module__": kind.__module__,
@@ -44,10 +44,5 @@ def _both(kind: Any, host: str) -> Any:
 
 
 def _rebuilt(kind: Any, host: str, args: tuple[Any, ...], state: dict[str, Any]) -> ResilienceError:
-    """Make the error without its `__init__`, whose signature is anybody's."""
-    both = _both(kind, host)
-    error: ResilienceError = both.__new__(both, *args)
-    error.args = args
-    notes = state.get("__notes__")
-    vars(error).update(state if notes is None else {**state, "__notes__": list(notes)})
+    error: ResilienceError = remade(_both(kind, host), args, state)
     return error

@@ -32,6 +32,14 @@ def build(parts: Sequence[Policy], operation: Operation, proceed: Handler = invo
     return _fold(parts[:outside], handler)[0]
 
 
+def build_outcome(parts: Sequence[Policy], operation: Operation) -> Callable[..., Coroutine[Any, Any, Any]] | None:
+    """The frame behind `Policy.outcome`; None if the policies forbid it."""
+    fragments = _innermost(parts)
+    if not fragments or len(fragments) < len(parts):
+        return None
+    return _frame(parts, fragments, _fold(parts, invoke), operation).outcome()
+
+
 def build_function(
     parts: Sequence[Policy], fn: Callable[..., Any], operation: Operation
 ) -> Callable[..., Coroutine[Any, Any, Any]] | None:

@@ -39,6 +39,8 @@ class Fragment:
     """Statements that change nothing."""
     refuse: list[str] = field(default_factory=list[str])
     """Conditions under which the plain path has to do it."""
+    rejected: str | None = None
+    """An expression for the error, if the policy refuses the call for sure and nothing else need be done, or None."""
     commit: list[str] = field(default_factory=list[str])
     """Take what the conditions found free."""
     done: list[str] = field(default_factory=list[str])
@@ -109,6 +111,7 @@ def _breaker(policy: CircuitBreaker, n: int) -> Fragment:
         names={f"breaker{n}": policy, f"circuit{n}": machine},
         read=[f"admission{n} = circuit{n}.admission"],
         refuse=[f"not breaker{n}.enforced", f"admission{n} is None"],
+        rejected=f"breaker{n}.refusal(circuit{n}, now()) if admission{n} is None and breaker{n}.enforced else None",
         done=done,
         timed=policy.rule.slow_call is not None,
         kept=f"admission{n}",

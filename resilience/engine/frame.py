@@ -19,6 +19,7 @@ from typing import Any
 from .. import clock
 from .._sweep import Sweep, current_task_of
 from ..call import Call, Handler, Operation
+from ..outcome import Outcome
 from ..policies.timeout import Timeout
 from ..verdict import SUCCESS
 from .fragments import judges
@@ -46,6 +47,7 @@ class Frame:
             "plain": plain,
             "unwind": Unwinder(steps, self._sweep).unwind,
             "operation": operation,
+            "classifier": operation.classifier,
         }
         if self._sweep is not None:
             self._names |= {
@@ -62,32 +64,37 @@ class Frame:
 
     def handler(self) -> Handler:
         """The frame for calls that come as records."""
-        names = {"inner": self._inner}
-        handler: Handler = self._compile("handle", "call", call="call", invoke="inner(call)", names=names, leases=True)
+        body = self._body("call", "inner(call)", record=True, outcome=False)
+        handler: Handler = self._compile("handle", "call", body, {"inner": self._inner})
         return handler
+
+    def outcome(self) -> Callable[..., Coroutine[Any, Any, Outcome[Any]]]:
+        """The frame that takes a function with its arguments and returns an Outcome."""
+        call = "Call(operation, fn, args, kwargs)"
+        body = self._body(call, "inner(CALL)", record=False, outcome=True)
+        names = {"inner": self._inner, "Outcome": Outcome}
+        outcome: Callable[..., Coroutine[Any, Any, Outcome[Any]]] = self._compile(
+            "outcome", "fn, args, kwargs", body, names
+        )
+        return outcome
 
     def function(self, fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
         """The frame with the signature of a function. Raises ValueError if its parameters do not allow that."""
-        taken = _names_in(self._body("Call(operation, fn)", "fn()", leases=False))
+        taken = _names_in(self._body("Call(operation, fn)", "fn()", record=False, outcome=False))
         signature = _Signature(fn, taken)
         name = fn.__name__ if fn.__name__.isidentifier() and not keyword.iskeyword(fn.__name__) else "guarded"
         if name in taken:
             name = "guarded"
         names = {"fn": fn, **signature.defaults}
         call = f"Call(operation, fn, {signature.record})"
-        invoke = f"fn({signature.arguments})"
-        parameters = signature.parameters
-        function: Callable[..., Coroutine[Any, Any, Any]] = self._compile(
-            name, parameters, call=call, invoke=invoke, names=names, leases=False
-        )
+        body = self._body(call, f"fn({signature.arguments})", record=False, outcome=False)
+        function: Callable[..., Coroutine[Any, Any, Any]] = self._compile(name, signature.parameters, body, names)
         return function
 
-    def _compile(
-        self, name: str, parameters: str, *, call: str, invoke: str, names: dict[str, Any], leases: bool
-    ) -> Any:
+    def _compile(self, name: str, parameters: str, body: list[str], names: dict[str, Any]) -> Any:
         names = {**self._names, **names}
-        body = "\n".join(f"        {line}" for line in self._body(call, invoke, leases))
-        source = f"def make({', '.join(names)}):\n    async def {name}({parameters}):\n{body}\n    return {name}\n"
+        text = "\n".join(f"        {line}" for line in body)
+        source = f"def make({', '.join(names)}):\n    async def {name}({parameters}):\n{text}\n    return {name}\n"
         filename = f"<resilience frame {next(_serial)}: {self._operation.name}>"
         made: dict[str, Any] = {}
         # The globals are those of the clock module, so that `now` is always the clock in force, and cheap.
@@ -98,45 +105,66 @@ class Frame:
         weakref.finalize(function, linecache.cache.pop, filename, None).atexit = False
         return function
 
-    def _body(self, call: str, invoke: str, leases: bool) -> list[str]:
+    def _body(self, call: str, invoke: str, *, record: bool, outcome: bool) -> list[str]:
         """The whole of every frame: look, take, await, give back."""
         parts, swept = self._fragments, self._sweep is not None
         task = "task" if swept else "None"
         kept = "".join(f"{part.kept}, " for part in reversed(parts))
         refuse = [condition for part in parts for condition in part.refuse]
         timed = swept or any(part.timed for part in parts)
-        lines = [
-            "moment = now()" if timed else "moment = 0.0",
-            *(_ATTACH if swept else []),
-            *(line for part in parts for line in part.read),
-        ]
-        first, *others = [*(_NOT_SWEPT if swept else []), *(_OWN_STATE if leases else []), *refuse] or ["False"]
+        lines = ["moment = now()" if timed else "moment = 0.0", *(_ATTACH if swept else [])]
+        lines += [line for part in parts for line in part.read]
+        if record:
+            refuse = [*_NOT_AS_BUILT, *refuse]
+        first, *others = [*(_NOT_SWEPT if swept else []), *refuse] or ["False"]
         lines += ["if (", f"    {first}", *(f"    or {condition}" for condition in others), "):"]
-        lines += ["    return await plain(CALL)", *(line for part in parts for line in part.commit)]
+        lines += [f"    {line}" for line in [*self._rejected(outcome), *_handed_over("plain(CALL)", outcome)]]
+        lines += [line for part in parts for line in part.commit]
         lines += ["live[task] = moment"] if swept else []
         lines += ["try:", f"    result = await {invoke}", "except BaseException as error:"]
         # A task that is destroyed with its loop may find the table in use by another loop.
         lines += ["    live.pop(task, None)"] if swept else []
         lines += ["    failure = error", "else:"]
         good = [*_RELEASE] if swept else []
-        good += self._judged(f"return await unwind(CALL, moment, ({kept}), {task}, result, None)", leases)
+        good += self._judged(_handed_over(f"unwind(CALL, moment, ({kept}), {task}, result, None)", outcome), record)
         good += [line for part in reversed(parts) for line in part.done]
-        lines += [f"    {line}" for line in [*good, "return result"]]
+        good += ["return Outcome(result)" if outcome else "return result"]
+        lines += [f"    {line}" for line in good]
         # Out of the except block, so that the error is no context of what further attempts raise.
-        lines += ["try:", f"    return await unwind(CALL, moment, ({kept}), {task}, None, failure)"]
-        lines += ["finally:", "    failure = None"]
+        unwinding = _handed_over(f"unwind(CALL, moment, ({kept}), {task}, None, failure)", outcome)
+        lines += ["try:", *(f"    {line}" for line in unwinding), "finally:", "    failure = None"]
         return [line.replace("CALL", call) for line in lines]
 
-    def _judged(self, hand_over: str, leases: bool) -> list[str]:
+    def _rejected(self, outcome: bool) -> list[str]:
+        """Lines for a refusal by the outermost policy, which has nothing to leave."""
+        heard = [f"not {name}.listeners" for name in self._names if name.startswith("observer")]
+        outermost = self._fragments[len(heard)] if len(heard) < len(self._fragments) else None
+        if outermost is None or outermost.rejected is None:
+            return []
+        give = "return Outcome(error=rejection)" if outcome else "raise rejection"
+        lines = [f"rejection = {outermost.rejected}", "if rejection is not None:", f"    {give}"]
+        return [f"if {' and '.join(heard)}:", *(f"    {line}" for line in lines)] if heard else lines
+
+    def _judged(self, hand_over: list[str], record: bool) -> list[str]:
         """Lines for calls that returned but are not simply over: a bad value, or one that is still alive."""
-        # A record may also bring a classifier of its own, or a lease.
-        own = "call.lease is not None or call.operation.classifier is not operation.classifier"
-        lines = [f"if {own}:", f"    {hand_over}"] if leases else []
+        lines = ["if call.lease is not None:", *(f"    {line}" for line in hand_over)] if record else []
         if self._judges:
             good = " and ".join(f"judge{n}(result) is SUCCESS" for n in range(len(self._judges)))
             lines += ["try:", f"    good = {good}", "except Exception:", "    good = False"]
-            lines += ["if not good:", f"    {hand_over}"]
+            lines += ["if not good:", *(f"    {line}" for line in hand_over)]
         return lines
+
+
+def _handed_over(awaitable: str, outcome: bool) -> list[str]:
+    """Lines that let something else finish the call."""
+    if not outcome:
+        return [f"return await {awaitable}"]
+    return [
+        "try:",
+        f"    return Outcome(await {awaitable})",
+        "except Exception as error:",
+        "    return Outcome(error=error)",
+    ]
 
 
 _ATTACH = [
@@ -147,6 +175,7 @@ _ATTACH = [
 # A record may ask for another partition or weight than those whose state is written into the frame.
 _OWN_STATE = ["call.key", "call.cost != 1"]
 _NOT_SWEPT = ["task is None", "task in live", "task.cancelling()"]
+_NOT_AS_BUILT = ["call.key", "call.cost != 1", "call.operation.classifier is not classifier"]
 _RELEASE = ["del live[task]", "if alarms:", "    sweep.disarm(task)"]
 
 

@@ -65,10 +65,12 @@ class Unwinder:
                 error = raised
         if error is None:
             return result
+        context = error.__context__
         try:
             raise error
         finally:
-            error = None  # a frame and a traceback that hold each other would wait for the collector
+            error.__context__ = context  # `raise` has put there what our caller is handling
+            error = context = None  # a frame and a traceback that hold each other would wait for the collector
 
     def _tokens(
         self, moment: float, kept: Sequence[Any], task: asyncio.Task[Any] | None, error: BaseException | None

@@ -237,6 +237,11 @@ class CircuitBreakerMachine:
             return self._admit_probe(state, now, caused)
         return Rejection(BreakerState.ISOLATED, None)
 
+    def open_for(self, now: float) -> float | None:
+        """Seconds for which everything is refused whatever comes; None unless open by its own rules."""
+        state = self._state
+        return state.until - now if isinstance(state, _Open) and now < state.until else None
+
     def record(
         self, now: float, admission: Admission, verdict: Verdict, duration: float, draw: float
     ) -> tuple[Transition, ...]:

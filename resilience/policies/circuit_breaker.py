@@ -180,14 +180,17 @@ class CircuitBreaker(RejectingGuard[Passage]):
             return judge.error(error)
         return SUCCESS if judge.result is None else judge.result(result)
 
+    def refusal(self, machine: CircuitBreakerMachine, now: float) -> CircuitOpenError | None:
+        """The error for a call without a key, if all there is to its refusal is to count and raise it."""
+        wait = machine.open_for(now)
+        if wait is None or self.listeners:
+            return None
+        self.rejected += 1
+        return CircuitOpenError.refusal(self.name, "", "open", wait)
+
     def _error(self, call: Call, rejection: Rejection) -> CircuitOpenError:
-        when = "" if rejection.retry_after is None else f", try again in {rejection.retry_after:.3g} s"
-        key = self.key_of(call)
-        return CircuitOpenError(
-            f"{self.name}{f' for {key!r}' if key else ''} is {rejection.state.value.replace('_', '-')}{when}",
-            policy=self.name,
-            retry_after=rejection.retry_after,
-        )
+        state = rejection.state.value.replace("_", "-")
+        return CircuitOpenError.refusal(self.name, self.key_of(call), state, rejection.retry_after)
 
     def _report(self, operation: str, key: str, transitions: Iterable[Transition]) -> None:
         if self.listeners:

@@ -118,10 +118,12 @@ class Retry(Policy):
             else:
                 delay = self._delay(call, sequence, None, error) if isinstance(error, Exception) else None
                 if delay is None:
+                    context = error.__context__
                     try:
                         raise error
                     finally:
-                        error = None
+                        error.__context__ = context  # `raise` has put there what our caller is handling
+                        error = context = None
             await self._pause(sequence, delay)
             call.attempt += 1
             try:

@@ -45,7 +45,9 @@ def module(distribution: str, submodule: str = "") -> Any:
 
 
 def installed(distribution: str) -> str | None:
-    """The version that is installed, or None."""
+    """The version of a peer that is installed, or None."""
+    if distribution not in PEERS:
+        return None
     try:
         return version(distribution)
     except PackageNotFoundError:

@@ -43,14 +43,14 @@ def test_the_normal_load_is_below_the_limit_and_the_rush_above_it() -> None:
 def test_a_slow_upstream_takes_longer() -> None:
     plan = Plan(40.0)
     assert plan.service_at(1.0) == SERVICE
-    assert plan.service_at(13.0) == 3 * SERVICE
+    assert plan.service_at(13.0) == 4 * SERVICE
 
 
 def test_an_upstream_that_returns_is_cold_and_warms_up() -> None:
     plan = Plan(40.0)
-    times = [plan.service_at(at) for at in (28.0, 30.0, 32.0, 34.0, 39.0)]
+    times = [plan.service_at(at) for at in (28.0, 31.0, 34.0, 37.0, 39.0)]
     assert times == sorted(times, reverse=True)
-    assert times[0] == pytest.approx(5 * SERVICE)
+    assert times[0] == pytest.approx(10 * SERVICE)
     assert times[-1] == times[-2] == pytest.approx(SERVICE)
 
 

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 # The load, calls per second of all callers of one kind together.
 LOAD = 50.0
 
-# The upstream: at full speed CONCURRENCY / SERVICE = 80 answers a second. Times in seconds.
-CONCURRENCY = 4
+# The upstream: at full speed CONCURRENCY / SERVICE = 100 answers a second. Times in seconds.
+CONCURRENCY = 5
 SERVICE = 0.05
 QUEUE = 100
 
-# What its operator allows: calls per second, and how many at once after a rest.
-RATE = 70
+# What its operator allows: calls per second, and how many at once after a rest. Well below the rush and what the
+# upstream could do, so that only the limit can keep the callers to it.
+RATE = 65
 BURST = 10
 
 # The callers, seconds. Both kinds give an attempt the same time and may try just as often.
@@ -50,18 +51,18 @@ class Phase:
     dead: bool = False
     """Nobody listens: connections are cut and refused."""
     cold: bool = False
-    """Starts at a fifth of full speed and warms up over the first half of the phase."""
+    """Starts at a tenth of full speed and warms up over the first three quarters of the phase."""
 
 
 PHASES = (
     Phase("healthy", 3),
-    Phase("rush", 3, load=2.0),
-    Phase("slow", 3, service=3.0),
+    Phase("rush", 3, load=2.4),
+    Phase("slow", 3, service=4.0),
     Phase("failing", 3, fails=True),
     Phase("dead", 2, dead=True),
-    Phase("recovering", 6, load=1.3, cold=True),
+    Phase("recovering", 6, load=1.2, cold=True),
 )
-_COLD = 0.2
+_COLD, _WARM_AFTER = 0.1, 0.75
 _TOTAL = sum(phase.weight for phase in PHASES)
 
 
@@ -99,5 +100,5 @@ class Plan:
         if not phase.cold:
             return SERVICE * phase.service
         begin, end = self.span(phase.name)
-        warmth = min(1.0, max(0.0, (at - begin) / ((end - begin) / 2)))
+        warmth = min(1.0, max(0.0, (at - begin) / ((end - begin) * _WARM_AFTER)))
         return SERVICE / (_COLD + (1.0 - _COLD) * warmth)

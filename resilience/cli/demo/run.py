@@ -49,7 +49,7 @@ def run(options: Options) -> int:
             if url is None:
                 console.print("No Redis here, so nothing is shared: one process of each kind, limits in its memory.")
             elif not options.as_json:
-                console.print(f"Starting two upstreams, and {options.workers} callers of each kind; Redis is at {url}.")
+                console.print(f"{options.workers} callers of each kind; they share a limit at {url}", soft_wrap=True)
             summary = asyncio.run(_interruptible(options, url, console))
     except (NoRedisError, ChildError) as error:
         console.print(f"resilience demo: {error}", highlight=False)

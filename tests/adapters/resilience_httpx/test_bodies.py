@@ -115,9 +115,10 @@ def one_shot_bodies() -> Iterator[dict[str, Any]]:
     yield {"content": generated()}
     yield {"content": Chunks()}
     yield {"files": {"a": ("name", Pipe(b"once"))}}
+    yield {"files": {"a": io.BytesIO(b"twice"), "b": ("name", Pipe(b"once"))}}
 
 
-@pytest.mark.parametrize("kind", range(3), ids=["generator", "iterator", "pipe"])
+@pytest.mark.parametrize("kind", range(4), ids=["generator", "iterator", "pipe", "file and pipe"])
 @pytest.mark.parametrize("told", [None, True])
 async def test_bodies_that_cannot_be_replayed_are_sent_once(
     lib: Any, server: MisbehavingServer, kind: int, told: bool | None

@@ -91,7 +91,12 @@ async def test_timeouts_belong_to_both_trees(lib: Any, server: MisbehavingServer
             await client.get(url)
     assert isinstance(raised.value, TimedOutError)
     assert (raised.value.policy, raised.value.seconds) == ("attempt", 0.05)
-    assert raised.value.__notes__ == ["Retry gave up after 2 attempts: attempts"]
+    notes = ["Retry gave up after 2 attempts: attempts"]
+    assert raised.value.__notes__ == notes
+    raised.value.add_note("more")
+    cause = raised.value.__cause__
+    assert cause is not None
+    assert cause.__notes__ == notes
     assert breaker.metrics().failures == len(server.received("/")) == 2
 
 

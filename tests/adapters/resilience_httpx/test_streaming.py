@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import pytest
 
 from resilience import Bulkhead, CircuitBreaker, CircuitOpenError, Pipeline, TimedOutError, Timeout
+from resilience_httpx import ResilientTransport
 from tests.support.http_server import Answer, MisbehavingServer
 
 from .support import always, assert_idle, connected, mocked, retry
@@ -109,6 +111,29 @@ async def test_early_close_frees_everything_and_is_no_failure(lib: Any, server: 
         await response.stream.aclose()
         await response.stream.aclose()
     assert held.verdicts == (1, 0)
+
+
+async def test_early_close_finishes_the_inner_stream_before_closing_it(lib: Any) -> None:
+    log: list[str] = []
+
+    class Body:
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            try:
+                yield b"first"
+                yield b"second"
+            finally:
+                log.append("finished")
+
+        async def aclose(self) -> None:
+            log.append("closed")
+
+    body: Any = type("AsyncBody", (Body, lib.AsyncByteStream), {})
+    transport: Any = ResilientTransport(retry(), lib.MockTransport(always(lib, stream=body())))
+    response = await transport.handle_async_request(lib.Request("GET", "http://a/"))
+    assert await anext(aiter(response.stream)) == b"first"
+    assert log == []
+    await response.aclose()
+    assert log == ["finished", "closed"]
 
 
 async def test_a_body_that_is_never_read_can_be_closed(lib: Any, server: MisbehavingServer) -> None:

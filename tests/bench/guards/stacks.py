@@ -29,10 +29,15 @@ def ours(setup: Setup) -> Pipeline:
 
 def _nopanic(setup: Setup) -> Wrap:
     nopanic = module("nopanic")
+    rejections = (nopanic.CircuitOpen, nopanic.RateLimited)  # by default it would wait for the circuit to close
     stack: Wrap = nopanic.compose(
         nopanic.timeout(setup.seconds),
         nopanic.bulkhead(setup.permits, max_wait=0),
-        nopanic.retry(setup.attempts, backoff=nopanic.backoff.full_jitter(base=setup.pause, cap=1.0)),
+        nopanic.retry(
+            setup.attempts,
+            backoff=nopanic.backoff.full_jitter(base=setup.pause, cap=1.0),
+            giveup=lambda error: isinstance(error, rejections),
+        ),
         nopanic.circuit_breaker(failure_threshold=0.5, min_calls=setup.failures, reset_timeout=setup.open_for),
         nopanic.rate_limit(setup.rate, setup.per, max_wait=0),
     )

@@ -144,3 +144,22 @@ def test_calls_of_one_moment_share_an_entry() -> None:
 @pytest.mark.parametrize("rule", [GCRA(10, 1.0, 1), LeakyBucket(10, 1.0)])
 def test_a_moment_rounded_to_just_before_the_booked_one_moves_nothing_back(rule: AnyRule) -> None:
     assert rule.take(5.5, 5.0, 1, 0.5 - 1e-12) == 5.6
+
+
+# (rule, state, fresh at, position)
+MARKS: list[tuple[AnyRule, Any, float, Any]] = [
+    (GCRA(10, 1.0), 5.5, 5.5, 5.5),
+    (TokenBucket(10, 1.0), (3.0, 5.0), 5.7, (3.0, 5.0)),
+    (FixedWindow(10, 2.0), (5, 3.0), 12.0, (5, 3.0)),
+    (SlidingWindow(10, 2.0), (5, 3.0, 4.0), 14.0, (5, 3.0, 4.0)),
+    (SlidingLog(10, 2.0), (3.0, 5.0, 1.0, 6.0, 2.0), 8.0, (6.0, 2.0)),
+    (LeakyBucket(10, 1.0), 5.5, 5.5, 5.5),
+]
+
+
+@pytest.mark.parametrize(("rule", "state", "fresh_at", "position"), MARKS)
+def test_when_a_key_is_fresh_again_and_what_marks_a_booking(
+    rule: AnyRule, state: Any, fresh_at: float, position: Any
+) -> None:
+    assert rule.fresh_at(state) == pytest.approx(fresh_at)
+    assert rule.position(state) == position

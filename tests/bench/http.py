@@ -1,0 +1,122 @@
+"""Under httpx: our five policies, httpx-retries and nothing, on a stub transport and against a real server.
+
+Bar: on the stub our five policies cost less than httpx-retries alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+
+from resilience_httpx import ResilientTransport
+from tests.bench.contest import OURS, Setup
+from tests.bench.guards import stacks
+from tests.bench.peers import Missing, installed, module
+from tests.bench.report import Bar, Report, Table
+from tests.bench.timing import Times, Work, interleave
+from tests.support.http_server import MisbehavingServer
+
+BARE = "httpx alone"
+FIVE = f"{OURS}, five policies"
+RETRIES = "httpx-retries, retry alone"
+
+
+class Stub(httpx.AsyncBaseTransport):
+    """Answers 200 at once, and fails as often as it is told."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.requests = 0
+        self._failures = failures
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests += 1
+        if self.requests <= self._failures:
+            return httpx.Response(503)
+        return httpx.Response(200)
+
+
+Make = Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport]
+
+
+def run(size: float = 1.0) -> Report:
+    """Run the benchmark: 300 samples on the stub, 100 against the server at size 1."""
+    report = Report("http")
+    asyncio.run(_run(report, max(3, round(300 * size)), max(3, round(100 * size))))
+    return report
+
+
+async def _run(report: Report, rounds: int, on_wire: int) -> None:
+    makes: dict[str, Make] = {BARE: lambda inner: inner, FIVE: _ours}
+    try:
+        makes[RETRIES] = _retries()
+        report.peers["httpx-retries"] = installed("httpx-retries") or ""
+    except Missing as reason:
+        report.missing["httpx-retries"] = str(reason)
+    for name, make in makes.items():
+        if name != BARE:
+            await _must_retry(name, make)
+    times = await interleave({name: _transported(make(Stub())) for name, make in makes.items()}, rounds)
+    report.tables.append(_table("a request through the transport, stub behind it", times))
+    if RETRIES in times:
+        ours, theirs = times[FIVE].over(times[BARE]), times[RETRIES].over(times[BARE])
+        report.bars.append(Bar("stub: overhead of our five policies / of httpx-retries alone", ours / theirs, 1.0))
+    async with AsyncExitStack() as stack:
+        clients = {name: httpx.AsyncClient(transport=make(Stub())) for name, make in makes.items()}
+        works = {name: _got(await stack.enter_async_context(client), "http://stub/") for name, client in clients.items()}
+        report.tables.append(_table("client.get, stub behind the transport", await interleave(works, rounds)))
+    with MisbehavingServer() as server:
+        async with AsyncExitStack() as stack:
+            clients = {name: httpx.AsyncClient(transport=make(httpx.AsyncHTTPTransport())) for name, make in makes.items()}
+            works = {name: _got(await stack.enter_async_context(each), server.url) for name, each in clients.items()}
+            times = await interleave(works, on_wire)
+    report.tables.append(_table("client.get from a server on this machine", times))
+
+
+def _ours(inner: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+    return ResilientTransport(stacks.ours(Setup()), transport=inner)
+
+
+def _retries() -> Make:
+    library: Any = module("httpx-retries")
+    retry = library.Retry(total=2, backoff_factor=0.001)
+    make: Make = lambda inner: library.RetryTransport(transport=inner, retry=retry)  # noqa: E731
+    return make
+
+
+async def _must_retry(name: str, make: Make) -> None:
+    """Two answers of 503 are tried again."""
+    stub = Stub(failures=2)
+    response = await make(stub).handle_async_request(httpx.Request("GET", "http://stub/"))
+    assert (response.status_code, stub.requests) == (200, 3), f"{name} does not retry"
+
+
+def _transported(transport: httpx.AsyncBaseTransport) -> Work:
+    request = httpx.Request("GET", "http://stub/")
+
+    async def send(order: int) -> object:
+        response = await transport.handle_async_request(request)
+        await response.aclose()
+        return response
+
+    return send
+
+
+def _got(client: httpx.AsyncClient, url: str) -> Work:
+    async def get(order: int) -> object:
+        response = await client.get(url)
+        assert response.status_code == 200
+        return response
+
+    return get
+
+
+def _table(title: str, times: dict[str, Times]) -> Table:
+    table = Table(title, ("", "median us", "least us", "over httpx alone us", "share"), chart="over httpx alone us")
+    for name, found in times.items():
+        over = found.over(times[BARE])
+        table.add(name, found.median / 1000, found.least / 1000, over / 1000, over / times[BARE].median)
+    return table
