@@ -90,21 +90,24 @@ class CircuitOpenError(RejectedError):
         self.key = key
         self.state = state
 
-    @classmethod
-    def refusal(cls, policy: str, key: str, state: str, retry_after: float | None) -> CircuitOpenError:
-        """The error without a message yet: an open circuit may refuse a million calls that nobody reads about."""
-        error = cls.__new__(cls)
-        error.policy = policy
-        error.retry_after = retry_after
-        error.key = key
-        error.state = state
-        return error
-
     def __str__(self) -> str:
         if self.args and self.args[0]:
             return str(self.args[0])
         when = "" if self.retry_after is None else f", try again in {self.retry_after:.3g} s"
         return f"{self.policy}{f' for {self.key!r}' if self.key else ''} is {self.state}{when}"
+
+
+_new_circuit_open = CircuitOpenError.__new__
+
+
+def circuit_refusal(policy: str, retry_after: float | None, key: str = "", state: str = "open") -> CircuitOpenError:
+    """The error without a message yet: an open circuit may refuse a million calls that nobody reads about."""
+    error = _new_circuit_open(CircuitOpenError)
+    error.policy = policy
+    error.retry_after = retry_after
+    error.key = key
+    error.state = state
+    return error
 
 
 class BulkheadFullError(RejectedError):

@@ -7,7 +7,7 @@ if outcome.ok:
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar, cast
+from typing import Generic, Never, TypeVar, cast
 
 from .errors import RejectedError
 
@@ -48,3 +48,8 @@ class Outcome(Generic[T_co]):
 
     def __repr__(self) -> str:
         return f"Outcome({self._value!r})" if self.error is None else f"Outcome(error={self.error!r})"
+
+
+def rejected(error: RejectedError) -> Outcome[Never]:
+    """The outcome of a call that was refused."""
+    return Outcome(None, error)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..call import Operation
+from ..errors import circuit_refusal
 from ..machines.rate_limiter import GCRA
 from ..machines.retry_budget import TokenBudget
 from ..machines.windows import CountWindow
@@ -39,8 +40,8 @@ class Fragment:
     """Statements that change nothing."""
     refuse: list[str] = field(default_factory=list[str])
     """Conditions under which the plain path has to do it."""
-    rejected: str | None = None
-    """An expression for the error, if the policy refuses the call for sure and nothing else need be done, or None."""
+    refused: list[str] = field(default_factory=list[str])
+    """The call is refused, and that is all there is to it: lines that end in `REJECT(error)`."""
     commit: list[str] = field(default_factory=list[str])
     """Take what the conditions found free."""
     done: list[str] = field(default_factory=list[str])
@@ -108,10 +109,15 @@ def _breaker(policy: CircuitBreaker, n: int) -> Fragment:
         done = _count_success(n, machine.window.size, report)
     return Fragment(
         policy,
-        names={f"breaker{n}": policy, f"circuit{n}": machine},
+        names={f"breaker{n}": policy, f"circuit{n}": machine, f"refusal{n}": circuit_refusal},
         read=[f"admission{n} = circuit{n}.admission"],
         refuse=[f"not breaker{n}.enforced", f"admission{n} is None"],
-        rejected=f"breaker{n}.refusal(circuit{n}, now()) if admission{n} is None and breaker{n}.enforced else None",
+        refused=[
+            f"left{n} = circuit{n}.open_until - now()",
+            f"if left{n} > 0.0 and breaker{n}.enforced and not breaker{n}.listeners:",
+            f"    breaker{n}.rejected += 1",
+            f"    REJECT(refusal{n}(breaker{n}.name, left{n}))",
+        ],
         done=done,
         timed=policy.rule.slow_call is not None,
         kept=f"admission{n}",

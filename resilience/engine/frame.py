@@ -19,7 +19,7 @@ from typing import Any
 from .. import clock
 from .._sweep import Sweep, current_task_of
 from ..call import Call, Handler, Operation
-from ..outcome import Outcome
+from ..outcome import Outcome, rejected
 from ..policies.timeout import Timeout
 from ..verdict import SUCCESS
 from .fragments import judges
@@ -72,7 +72,7 @@ class Frame:
         """The frame that takes a function with its arguments and returns an Outcome."""
         call = "Call(operation, fn, args, kwargs)"
         body = self._body(call, "inner(CALL)", record=False, outcome=True)
-        names = {"inner": self._inner, "Outcome": Outcome}
+        names = {"inner": self._inner, "Outcome": Outcome, "rejected": rejected}
         outcome: Callable[..., Coroutine[Any, Any, Outcome[Any]]] = self._compile(
             "outcome", "fn, args, kwargs", body, names
         )
@@ -139,11 +139,10 @@ class Frame:
         """Lines for a refusal by the outermost policy, which has nothing to leave."""
         heard = [f"not {name}.listeners" for name in self._names if name.startswith("observer")]
         outermost = self._fragments[len(heard)] if len(heard) < len(self._fragments) else None
-        if outermost is None or outermost.rejected is None:
+        if outermost is None:
             return []
-        give = "return Outcome(error=rejection)" if outcome else "raise rejection"
-        lines = [f"rejection = {outermost.rejected}", "if rejection is not None:", f"    {give}"]
-        return [f"if {' and '.join(heard)}:", *(f"    {line}" for line in lines)] if heard else lines
+        lines = [line.replace("REJECT", "return rejected" if outcome else "raise") for line in outermost.refused]
+        return [f"if {' and '.join(heard)}:", *(f"    {line}" for line in lines)] if heard and lines else lines
 
     def _judged(self, hand_over: list[str], record: bool) -> list[str]:
         """Lines for calls that returned but are not simply over: a bad value, or one that is still alive."""

@@ -209,17 +209,19 @@ class BreakerMetrics:
 class CircuitBreakerMachine:
     """The rules of the header, in memory. Methods that change it return the transitions they caused.
 
-    For hot paths two plain attributes say what `admit` and `record` need: `admission` is the shared one while
-    closed and None otherwise, `window` holds the outcomes of the current or latest closed generation.
+    For hot paths plain attributes say what `admit` and `record` need: `admission` is the shared one while closed
+    and None otherwise, `window` holds the outcomes of the current or latest closed generation, and before
+    `open_until` every `admit` is refused and changes nothing.
     """
 
-    __slots__ = ("_state", "admission", "generation", "rule", "window")
+    __slots__ = ("_state", "admission", "generation", "open_until", "rule", "window")
 
     def __init__(self, rule: BreakerRule) -> None:
         self.rule: BreakerRule = rule
         self.generation: int = 0
         self.window: Window = rule.window()
         self.admission: Admission | None = Admission(0)
+        self.open_until = -math.inf
         self._state: _State = _CLOSED
 
     def admit(self, now: float) -> Admission | Rejection:
@@ -236,11 +238,6 @@ class CircuitBreakerMachine:
         if isinstance(state, _HalfOpen):
             return self._admit_probe(state, now, caused)
         return Rejection(BreakerState.ISOLATED, None)
-
-    def open_for(self, now: float) -> float | None:
-        """Seconds for which everything is refused whatever comes; None unless open by its own rules."""
-        state = self._state
-        return state.until - now if isinstance(state, _Open) and now < state.until else None
 
     def record(
         self, now: float, admission: Admission, verdict: Verdict, duration: float, draw: float
@@ -308,6 +305,7 @@ class CircuitBreakerMachine:
         old, self._state = self._state, state
         self.generation += 1
         self.admission = None
+        self.open_until = state.until if isinstance(state, _Open) else -math.inf
         if isinstance(state, _Closed):
             self.window = self.rule.window()
             self.admission = Admission(self.generation)

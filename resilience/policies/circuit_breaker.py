@@ -17,7 +17,7 @@ from typing import Any
 from .. import clock
 from .._rejecting import Mode, RejectingGuard
 from ..call import Call
-from ..errors import CircuitOpenError
+from ..errors import CircuitOpenError, circuit_refusal
 from ..events import CircuitClosed, CircuitHalfOpened, CircuitIsolated, CircuitOpened, Event, Listener
 from ..machines.circuit_breaker import (
     Admission,
@@ -180,17 +180,9 @@ class CircuitBreaker(RejectingGuard[Passage]):
             return judge.error(error)
         return SUCCESS if judge.result is None else judge.result(result)
 
-    def refusal(self, machine: CircuitBreakerMachine, now: float) -> CircuitOpenError | None:
-        """The error for a call without a key, if all there is to its refusal is to count and raise it."""
-        wait = machine.open_for(now)
-        if wait is None or self.listeners:
-            return None
-        self.rejected += 1
-        return CircuitOpenError.refusal(self.name, "", "open", wait)
-
     def _error(self, call: Call, rejection: Rejection) -> CircuitOpenError:
         state = rejection.state.value.replace("_", "-")
-        return CircuitOpenError.refusal(self.name, self.key_of(call), state, rejection.retry_after)
+        return circuit_refusal(self.name, rejection.retry_after, self.key_of(call), state)
 
     def _report(self, operation: str, key: str, transitions: Iterable[Transition]) -> None:
         if self.listeners:

@@ -35,13 +35,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _idle(self, timeout: float | None, poll: Callable[[float], list[Any]]) -> list[Any]:
         """Nothing can run: jump to the next timer, or wait a little for the world outside."""
-        if timeout is None:
+        timers: list[asyncio.TimerHandle] = vars(self)["_scheduled"]
+        # anyio sleeps for ever by a timer that is never due.
+        if timeout is None or timers[0].when() == math.inf:
             events = poll(self._virtual.patience)
             if not events:
                 raise DeadlockError(_describe(task) for task in asyncio.all_tasks(self))
             return events
         # The timer's own moment, not now + timeout: the loop cuts long timeouts, and sums round.
-        timers: list[asyncio.TimerHandle] = vars(self)["_scheduled"]
         moment = max(timers[0].when(), self.time())
         self._virtual.jump_to(moment)
         # Timers are due when they are less than this ahead; at 0 the loop would find none, ever.

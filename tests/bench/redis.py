@@ -97,7 +97,7 @@ async def _sample(decide: Decide, tasks: int, seconds: float) -> tuple[float, fl
 
     async def ask() -> int:
         done = 0
-        while perf_counter() < until:
+        while not done or perf_counter() < until:
             assert await decide()
             done += 1
         return done

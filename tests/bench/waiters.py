@@ -116,10 +116,10 @@ async def _pass_through(make: Callable[[], Enter], count: int) -> Crowd:
         await asyncio.sleep(0)
 
     guarded = make()(inside)
-    watch = asyncio.ensure_future(_watch(crowd))
-    await asyncio.sleep(0)
     gc.collect()
     gc.disable()
+    watch = asyncio.ensure_future(_watch(crowd))
+    await asyncio.sleep(0)
     try:
         cpu, start = process_time(), perf_counter()
         tasks: list[asyncio.Future[None]] = []

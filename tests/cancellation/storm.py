@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Protocol
 
@@ -87,7 +87,7 @@ class Storm:
                 await anyio.sleep(self.random.random() * 0.02)
 
 
-def raging(make: Callable[[Random], World], seed: int, native: bool, hits: int) -> Callable[[], object]:
+def raging(make: Callable[[Random], World], seed: int, native: bool, hits: int) -> Callable[[], Awaitable[Storm]]:
     """A main function for one storm; returns the storm."""
 
     async def main() -> Storm:

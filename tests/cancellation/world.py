@@ -16,7 +16,7 @@ import anyio.lowlevel
 import pytest
 
 from resilience import Bulkhead, Call, CircuitBreaker, Lease, Operation, Pipeline, Policy, RateLimiter, Retry, clock
-from resilience.errors import ResilienceError
+from resilience.errors import ResilienceError, TimedOutError
 from resilience.events import CallTimedOut, Event, RetryScheduled
 from resilience.machines.retry_budget import TokenBudget
 from resilience.policy import Enclosing
@@ -51,9 +51,9 @@ class World:
         self.retried = self.repaid = self.clean = 0
         self.scheduled = 0
         self.policy.listen(self._hear)
-        self._decorated = self.policy(self._body)
-        if self.blocks:
-            self._stream = self.policy(self._items)
+        decorate: Any = self.policy
+        self._decorated: Any = decorate(self._body)
+        self._stream: Any = decorate(self._items) if self.blocks else None
         for budget in self.budgets:
             budget.reserve(0.0, DRAINED)
 
@@ -126,12 +126,20 @@ class World:
             await self._body(attempts, key)
 
     async def _read_stream(self, attempts: Attempts, key: str) -> None:
-        async with aclosing(self._stream(attempts, "")) as items:
-            async for _ in items:
-                if self.random.random() < 0.5:
-                    await anyio.sleep(self.random.random() * 0.01)
-                if self.random.random() < 0.2:
-                    break
+        try:
+            async with aclosing(self._stream(attempts, "")) as items:
+                async for _ in items:
+                    if self.random.random() < 0.5:
+                        await anyio.sleep(self.random.random() * 0.01)
+                    if self.random.random() < 0.2:
+                        break
+        except TimedOutError as error:
+            self._out_of_time(error, attempts)
+            raise
+
+    def _out_of_time(self, error: TimedOutError, attempts: Attempts) -> None:
+        """Whichever timeout ends a live result, it is an outcome for the guards that still hold it."""
+        self.verdicts += error.policy == "whole" and attempts.begun > 0
 
     async def _hold_lease(self, attempts: Attempts, key: str) -> None:
         """As an adapter does for a streamed body: the call returns at once, what is held ends with the body."""
@@ -147,6 +155,9 @@ class World:
             await lease.step(self._work)
         except DownError as error:
             self.verdicts += 1
+            lease.close(error)
+        except TimedOutError as error:
+            self._out_of_time(error, attempts)
             lease.close(error)
         except BaseException as error:
             lease.close(error)

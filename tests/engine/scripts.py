@@ -161,7 +161,7 @@ _act = st.tuples(
 scripts: st.SearchStrategy[Script] = st.builds(
     Script,
     policies=st.lists(_policy, min_size=1, max_size=6).map(tuple),
-    callers=st.lists(_caller, min_size=1, max_size=9).map(tuple),
+    callers=st.lists(_caller, min_size=2, max_size=9).map(tuple),
     acts=st.one_of(st.just(()), st.lists(_act, max_size=3).map(tuple)),
     listen=st.booleans(),
     judge=st.sampled_from(["default", "default", "bad", "throttled"]),

@@ -33,6 +33,7 @@ def test_both_paths_leave_the_same_trace(backend: Backend) -> None:
         assert run(script, backend, True, fused) == expected
 
     check()
+    print(plain, fused)
     assert plain["fast"] == 0
     assert fused["attempts"] == plain["attempts"]
     # Under trio only rows without a Timeout are fused, and two thirds of the rows have one.

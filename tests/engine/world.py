@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
+
+import anyio
 
 from resilience import (
     Advice,
@@ -47,6 +48,8 @@ def describe(error: BaseException | None) -> Any:
     """An exception as a value: what it is, its notes, and the kinds of those it came from."""
     if error is None:
         return None
+    if isinstance(error, anyio.get_cancelled_exc_class()):  # trio's tell who cancelled
+        return "cancelled"
     chain = [type(link).__name__ for link in _contexts(error)]
     notes = getattr(error, "__notes__", [])
     return (type(error).__name__, error.args, list(notes), type(error.__cause__).__name__, chain)

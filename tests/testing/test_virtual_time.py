@@ -93,6 +93,13 @@ def test_a_deadlock_is_an_error_and_names_who_waits(backend: Backend) -> None:
 
 
 @both
+def test_sleeping_for_ever_is_a_deadlock_too(backend: Backend) -> None:
+    virtual = VirtualClock(patience=0.05)
+    with virtual.installed(), pytest.raises(DeadlockError):
+        virtual.run(anyio.sleep_forever, backend=backend)
+
+
+@both
 def test_a_thread_may_answer(backend: Backend) -> None:
     async def main() -> str:
         def work() -> str:
