@@ -38,10 +38,10 @@ from typing import (
 
 try:
     from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
-except ModuleNotFoundError as error:
-    if error.name != "pydantic":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "pydantic":
         raise
-    raise ImportError("resilience.settings needs pydantic: pip install 'anyresilience[settings]'") from error
+    raise ImportError("resilience.settings needs pydantic: pip install 'anyresilience[settings]'") from _missing
 
 from .events import Listener
 from .machines.backoff import Backoff
@@ -65,7 +65,7 @@ _CODE = {"self", "on", "on_result", "with_error", "random", "listeners", "store"
 class _Settings(BaseModel):
     """Strict: a number is no string and no bool, and an unknown option is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
     makes: ClassVar[Callable[..., Any]]
     several: ClassVar[str] = ""
     """The field that holds the positional arguments, if there are any number of them."""
@@ -163,7 +163,7 @@ class PipelineSettings(BaseModel):
     Raises pydantic's ValidationError, which says where in the data the mistake is and which rule it breaks.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     type: Literal["pipeline"] = "pipeline"
     name: Annotated[str, Field(min_length=1)] | None = None

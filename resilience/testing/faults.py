@@ -26,6 +26,8 @@ class Delay:
 
 
 class _Hang:
+    """The one value that stands for no answer."""
+
     def __repr__(self) -> str:
         return "HANG"
 

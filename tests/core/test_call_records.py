@@ -43,6 +43,10 @@ async def test_a_key_picks_the_partition(around: Any) -> None:
     with pytest.raises(CircuitOpenError):
         await policy.bind(key="eu").call(work)
     assert (breaker.metrics().calls, breaker.metrics("us").calls) == (1, 1)
+    breaker.isolate()
+    assert await policy.bind(key="us").call(work) == "done"
+    with pytest.raises(CircuitOpenError):
+        await policy.call(work)
 
 
 async def test_permits_are_counted_per_key() -> None:

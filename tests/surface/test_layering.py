@@ -24,13 +24,24 @@ def core_files() -> list[Path]:
     return [file for file in sorted(CORE.rglob("*.py")) if not any(file.is_relative_to(part) for part in outside)]
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
-    """The names of all modules imported anywhere in a tree; relative imports begin with a dot."""
-    for node in ast.walk(tree):
+def imports(tree: ast.AST, later: bool = True) -> Iterator[str]:
+    """The names of imported modules; relative ones begin with a dot.
+
+    `later`: also those that wait for a function to be called, or for a type checker.
+    """
+    for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield "." * node.level + (node.module or "")
+        elif later or not is_later(node):
+            yield from imports(node, later)
+
+
+def is_later(node: ast.AST) -> bool:
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
 
 
 def top_level(name: str) -> str:
@@ -44,10 +55,10 @@ def ids(files: list[Path]) -> list[str]:
 @pytest.mark.parametrize("file", core_files(), ids=ids(core_files()))
 def test_the_core_imports_only_the_standard_library_and_anyio(file: Path) -> None:
     allowed = {*sys.stdlib_module_names, "anyio", "resilience", *OWN_EXTRA.get(file.name, ())}
-    if file.name == "_deadlines.py":
-        allowed.add("trio")  # inside functions: only when trio is what runs
-    found = {top_level(name) for name in imports(ast.parse(file.read_text()))}
-    assert found <= allowed
+    tree = ast.parse(file.read_text())
+    assert {top_level(name) for name in imports(tree, later=False)} <= allowed
+    # Inside a function only trio, which is running then and so is there.
+    assert {top_level(name) for name in imports(tree)} <= allowed | {"trio"}
 
 
 @pytest.mark.parametrize("file", core_files(), ids=ids(core_files()))

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from resilience import (
+    BulkheadFullError,
+    CircuitOpenError,
+    HazardWarning,
+    RateLimitedError,
+    RejectedError,
+    ResilienceError,
+    StoreUnavailableError,
+    TimedOutError,
+    errors,
+)
+
+
+def test_the_tree() -> None:
+    for kind in (CircuitOpenError, BulkheadFullError, RateLimitedError):
+        assert issubclass(kind, RejectedError)
+    for kind in (RejectedError, TimedOutError, StoreUnavailableError):
+        assert issubclass(kind, ResilienceError)
+    assert issubclass(TimedOutError, TimeoutError)
+    assert not issubclass(TimedOutError, RejectedError)
+    assert issubclass(HazardWarning, UserWarning)
+    for name in (kind.__name__ for kind in vars(errors).values() if isinstance(kind, type)):
+        assert name in (errors.__doc__ or "")
+
+
+@pytest.mark.parametrize("kind", [CircuitOpenError, BulkheadFullError, RateLimitedError])
+def test_a_rejection_says_who_why_and_until_when(kind: type[RejectedError]) -> None:
+    error = kind("full", policy="db", retry_after=2.5)
+    assert (str(error), error.reason, error.policy, error.retry_after) == ("full", "full", "db", 2.5)
+    assert (kind("full").policy, kind("full").retry_after) == ("", None)
+
+
+def test_a_timeout_says_which() -> None:
+    error = TimedOutError("late", policy="whole", seconds=2.0)
+    assert (str(error), error.policy, error.seconds) == ("late", "whole", 2.0)
