@@ -40,16 +40,16 @@ class Sweep:
     __slots__ = ("_turn", "alarms", "limits", "live", "loop", "seconds", "thread", "tick", "ticking")
 
     def __init__(self, limits: Sequence[float]) -> None:
-        self.limits = tuple(limits)
-        self.seconds = min(limits)
-        self.tick = self.seconds / 4
+        self.limits: tuple[float, ...] = tuple(limits)
+        self.seconds: float = min(limits)
+        self.tick: float = self.seconds / 4
         self.live: dict[asyncio.Task[Any], float] = {}
         # The tasks that got exact alarms, one for each limit: what outlives the shortest is ended by the others.
         # Their entry in `live` is moved to the end and never due.
         self.alarms: dict[asyncio.Task[Any], list[AsyncioAlarm]] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.thread = 0
-        self.ticking = False
+        self.thread: int = 0
+        self.ticking: bool = False
         self._turn = 0
 
     def attach(self) -> asyncio.Task[Any] | None:

@@ -85,6 +85,7 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
         self._operation = Operation(
             name or policy.operation.name, classifier=classifier_of(policy, classifier, statuses)
         )
+        self._handler = policy.handler(self._operation)
 
     @overload
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response: ...
@@ -104,7 +105,7 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
         call = self._call(exchange, host, request, overrides)
         lease = call.lease = Lease()
         try:
-            response = await policy.run(call)
+            response = await (self._handler(call) if policy is self.policy else policy.run(call))
             if not isinstance(response, host.Response):
                 raise TypeError(f"{policy.name} must return a {host.name}.Response, got {response!r}")
         except BaseException as error:

@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="Resilience for async calls: see it work.",
     no_args_is_help=True,
     add_completion=False,

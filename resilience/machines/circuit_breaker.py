@@ -221,7 +221,7 @@ class CircuitBreakerMachine:
         self.generation: int = 0
         self.window: Window = rule.window()
         self.admission: Admission | None = Admission(0)
-        self.open_until = -math.inf
+        self.open_until: float = -math.inf
         self._state: _State = _CLOSED
 
     def admit(self, now: float) -> Admission | Rejection:

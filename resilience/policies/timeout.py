@@ -28,8 +28,8 @@ class Armed:
     __slots__ = ("alarm", "deadline")
 
     def __init__(self, alarm: Alarm | None, deadline: float) -> None:
-        self.alarm = alarm
-        self.deadline = deadline
+        self.alarm: Alarm | None = alarm
+        self.deadline: float = deadline
 
 
 class Timeout(Guard[Armed]):

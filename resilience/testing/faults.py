@@ -52,9 +52,9 @@ class FaultScript:
         """The arguments of every call so far."""
         self.started: list[float] = []
         """When each call came, on the library's clock."""
-        self.running = 0
+        self.running: int = 0
         """Calls inside now."""
-        self.most = 0
+        self.most: int = 0
         """The most calls that were ever inside at once."""
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:

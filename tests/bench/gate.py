@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from rich.console import Console
@@ -34,6 +35,9 @@ LIMITS = {
 }
 """Steps of a call, at most, as multiples of those of `by_hand`: a tenth above what they were when last lowered."""
 
+TOOL = 4
+"""An identity for `sys.monitoring` that debuggers, coverage and profilers leave free."""
+
 FOREIGN = ("anyio", "asyncio", "trio", "sniffio")
 
 
@@ -43,7 +47,24 @@ class Trace:
 
     instructions: int = 0
     calls_into_c: int = 0
-    modules: set[str] = field(default_factory=set[str])
+    files: set[str] = field(default_factory=set[str])
+
+    def on_instruction(self) -> None:
+        """One more instruction of bytecode."""
+        self.instructions += 1
+
+    def on_call(self) -> None:
+        """One more call of a function written in C."""
+        self.calls_into_c += 1
+
+    def on_frame(self, code: CodeType) -> None:
+        """A function begins or goes on."""
+        self.files.add(code.co_filename)
+
+    @property
+    def foreign(self) -> set[str]:
+        """Libraries whose code was run and should not have been."""
+        return {name for name in FOREIGN for file in self.files if f"/{name}/" in file.replace("\\", "/")}
 
     @property
     def steps(self) -> int:
@@ -76,8 +97,7 @@ async def measure() -> tuple[list[Bar], dict[str, set[str]]]:
     finally:
         clock.now = real
     bars = [Bar(f"{name}, steps / by hand", traces[name].steps / reference.steps, LIMITS[name]) for name in LIMITS]
-    foreign = {name: {each for each in found.modules if each in FOREIGN} for name, found in traces.items()}
-    return bars, {name: modules for name, modules in foreign.items() if modules}
+    return bars, {name: found.foreign for name, found in traces.items() if found.foreign}
 
 
 async def trace(guarded: Callable[[int], Awaitable[Any]]) -> Trace:
@@ -85,31 +105,54 @@ async def trace(guarded: Callable[[int], Awaitable[Any]]) -> Trace:
     for _ in range(300):
         await guarded(1)
     found = Trace()
-
-    def on_instruction(frame: FrameType, event: str, argument: object) -> Any:
-        if event == "call":
-            frame.f_trace_opcodes, frame.f_trace_lines = True, False
-            found.modules.add(str(frame.f_globals.get("__name__", "")).partition(".")[0])
-        elif event == "opcode":
-            found.instructions += 1
-        return on_instruction
-
-    def on_call(frame: FrameType, event: str, argument: object) -> None:
-        found.calls_into_c += event == "c_call"
-
-    before = sys.gettrace(), sys.getprofile()
-    sys.settrace(on_instruction)
-    try:
+    with _following(found):
         await guarded(1)
-    finally:
-        sys.settrace(before[0])
-    sys.setprofile(on_call)
-    try:
-        await guarded(1)
-    finally:
-        sys.setprofile(before[1])
-    found.calls_into_c -= 1  # that of setprofile itself
     return found
+
+
+@contextmanager
+def _following(found: Trace) -> Generator[None]:
+    """Count what is run inside the block. The few steps that end the block are the same every time."""
+    if sys.version_info >= (3, 12):
+        events = sys.monitoring.events
+        handlers: dict[int, Callable[..., object]] = {
+            events.INSTRUCTION: lambda code, offset: found.on_instruction(),
+            events.PY_START: lambda code, offset: found.on_frame(code),
+            events.PY_RESUME: lambda code, offset: found.on_frame(code),
+            events.C_RETURN: lambda code, offset, callee, argument: found.on_call(),
+        }
+        sys.monitoring.use_tool_id(TOOL, "resilience gate")
+        for event, handler in handlers.items():
+            sys.monitoring.register_callback(TOOL, event, handler)
+        # C_RETURN comes along with CALL and cannot be asked for.
+        sys.monitoring.set_events(TOOL, sum(handlers) - events.C_RETURN + events.CALL)
+        try:
+            yield
+        finally:
+            sys.monitoring.set_events(TOOL, 0)
+            sys.monitoring.free_tool_id(TOOL)
+    else:
+        tracer, profiler = sys.gettrace(), sys.getprofile()
+        sys.setprofile(lambda frame, event, argument: found.on_call() if event == "c_call" else None)
+        sys.settrace(lambda frame, event, argument: _trace(found, frame))
+        try:
+            yield
+        finally:
+            sys.settrace(tracer)
+            sys.setprofile(profiler)
+
+
+def _trace(found: Trace, frame: FrameType) -> Callable[[FrameType, str, object], object]:
+    """Follow the instructions of a frame that begins or goes on."""
+    frame.f_trace_opcodes, frame.f_trace_lines = True, False
+    found.on_frame(frame.f_code)
+
+    def follow(frame: FrameType, event: str, argument: object) -> object:
+        if event == "opcode":
+            found.on_instruction()
+        return follow
+
+    return follow
 
 
 def by_hand() -> Work:

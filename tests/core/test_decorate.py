@@ -143,7 +143,8 @@ CALLABLES: dict[str, Any] = {
 @pytest.mark.parametrize("kind", list(CALLABLES))
 async def test_everything_that_returns_an_awaitable_is_guarded(kind: str, engine: Engine) -> None:
     bulkhead = Bulkhead(1)
-    guarded: Any = engine(bulkhead)(CALLABLES[kind])
+    decorate: Any = engine(bulkhead)
+    guarded = decorate(CALLABLES[kind])
     seen: list[int] = []
 
     async def look() -> None:

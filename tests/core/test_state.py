@@ -127,7 +127,7 @@ async def test_refunds_of_what_is_unknown_or_fresh_do_nothing() -> None:
     limiter.acquire("a", (1, 1), 0.0)
     limiter.acquire("a", (1, 1), 0.0)
     limiter.refund("a", (1, 1))
-    assert limiter.peek("a", (1, 1)).remaining == (pytest.approx(1.0), pytest.approx(4.0))
+    assert list(limiter.peek("a", (1, 1)).remaining) == pytest.approx([1.0, 4.0])
 
 
 async def test_the_limiter_of_unkeyed_calls_is_like_any_other() -> None:
@@ -145,19 +145,22 @@ class Empty(Store):
     """Holds nothing."""
 
 
-@pytest.mark.parametrize(
-    ("make", "what"),
-    [
-        (lambda store: RateLimiter("1/s", name="x", store=store), "rate limiters"),
-        (lambda store: CircuitBreaker(name="x", store=store), "circuit breakers"),
-        (lambda store: Bulkhead(1, name="x", store=store), "bulkheads"),
-        (lambda store: Retry(name="x", store=store), "retry budgets"),
-    ],
-)
-def test_a_store_refuses_what_it_cannot_hold(make: Any, what: str) -> None:
+@pytest.mark.parametrize("what", ["rate limiters", "circuit breakers", "bulkheads", "retry budgets"])
+def test_a_store_refuses_what_it_cannot_hold(what: str) -> None:
+    def make(store: Store) -> None:
+        match what:
+            case "rate limiters":
+                RateLimiter("1/s", name="x", store=store)
+            case "circuit breakers":
+                CircuitBreaker(name="x", store=store)
+            case "bulkheads":
+                Bulkhead(1, name="x", store=store)
+            case _:
+                Retry(name="x", store=store)
+
+    make(MemoryStore())
     with pytest.raises(TypeError, match=f"store must be one that can hold {what}; Empty cannot"):
         make(Empty())
-    assert make(MemoryStore()).name == "x"
 
 
 def test_states_of_different_kinds_may_have_one_name() -> None:

@@ -44,13 +44,13 @@ def draw() -> float:
     return int(clock.now() * 2**26) * 2654435761 % 2**32 // 2**26 / 64
 
 
-def describe(error: BaseException | None) -> Any:
+def describe(error: BaseException | None, context: bool = True) -> Any:
     """An exception as a value: what it is, its notes, and the kinds of those it came from."""
     if error is None:
         return None
     if isinstance(error, anyio.get_cancelled_exc_class()):  # trio's tell who cancelled
         return "cancelled"
-    chain = [type(link).__name__ for link in _contexts(error)]
+    chain = [type(link).__name__ for link in _contexts(error)] if context else []
     notes = getattr(error, "__notes__", [])
     return (type(error).__name__, error.args, list(notes), type(error.__cause__).__name__, chain)
 

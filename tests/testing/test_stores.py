@@ -63,8 +63,8 @@ async def test_a_remote_limiter_is_awaited() -> None:
 class Charging(MemoryLimiter):
     """Counts refusals."""
 
-    def acquire(self, key: str, costs: Sequence[float], max_wait: float) -> Booking:
-        booking = super().acquire(key, costs, max_wait)
+    def acquire(self, key: str, costs: Sequence[float], max_wait: float, at: float | None = None) -> Booking:
+        booking = super().acquire(key, costs, max_wait, at)
         if not booking.decision.allowed:
             super().acquire(key, costs, 1e12)
         return booking
@@ -105,8 +105,8 @@ class Mixed(MemoryLimiter):
     def _state(self, key: str, now: float) -> Any:
         return super()._state("", now)
 
-    def acquire(self, key: str, costs: Sequence[float], max_wait: float) -> Booking:
-        return super().acquire("", costs, max_wait)
+    def acquire(self, key: str, costs: Sequence[float], max_wait: float, at: float | None = None) -> Booking:
+        return super().acquire("", costs, max_wait, at)
 
     def peek(self, key: str, costs: Sequence[float]) -> Decision:
         return super().peek("", costs)
@@ -115,23 +115,23 @@ class Mixed(MemoryLimiter):
 class Impatient(MemoryLimiter):
     """Ignores how long the caller would wait."""
 
-    def acquire(self, key: str, costs: Sequence[float], max_wait: float) -> Booking:
-        return super().acquire(key, costs, 0.0)
+    def acquire(self, key: str, costs: Sequence[float], max_wait: float, at: float | None = None) -> Booking:
+        return super().acquire(key, costs, 0.0, at)
 
 
 class Endless(MemoryLimiter):
     """Books whatever the patience."""
 
-    def acquire(self, key: str, costs: Sequence[float], max_wait: float) -> Booking:
-        return super().acquire(key, costs, 1e12 if max_wait else 0.0)
+    def acquire(self, key: str, costs: Sequence[float], max_wait: float, at: float | None = None) -> Booking:
+        return super().acquire(key, costs, 1e12 if max_wait else 0.0, at)
 
 
 class Gullible(MemoryLimiter):
     """Takes any cost."""
 
-    def acquire(self, key: str, costs: Sequence[float], max_wait: float) -> Booking:
+    def acquire(self, key: str, costs: Sequence[float], max_wait: float, at: float | None = None) -> Booking:
         try:
-            return super().acquire(key, costs, max_wait)
+            return super().acquire(key, costs, max_wait, at)
         except ValueError:
             return Booking(Decision(True, 0.0, 0, (0.0,)))
 

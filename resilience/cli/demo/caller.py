@@ -39,7 +39,7 @@ class Naive(Caller):
     """A timeout, and retries at once."""
 
     def __init__(self, job: Job) -> None:
-        self.client = httpx2.AsyncClient(base_url=job.url, timeout=ATTEMPT_TIMEOUT, trust_env=False)
+        self.client: httpx2.AsyncClient = httpx2.AsyncClient(base_url=job.url, timeout=ATTEMPT_TIMEOUT, trust_env=False)
 
     async def get(self) -> httpx2.Response:
         """Try until it works or the retries are used up."""

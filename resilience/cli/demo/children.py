@@ -34,7 +34,7 @@ class Child:
 
     def __init__(self, module: str, process: asyncio.subprocess.Process) -> None:
         self.module = module
-        self.pid = process.pid
+        self.pid: int = process.pid
         self._process = process
 
     def begin(self, at: float) -> None:

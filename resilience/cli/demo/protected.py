@@ -21,8 +21,10 @@ class Protected(Caller):
 
     def __init__(self, job: Job, link: Link) -> None:
         store = _store(job, link)
-        self.bulkhead = Bulkhead(max(1, PERMITS // job.workers), queue=8, max_wait=0.5, name="permits")
-        self.circuit = CircuitBreaker(count=10, minimum_calls=5, open_for=0.25, open_max=0.5, probes=2, name="circuit")
+        self.bulkhead: Bulkhead = Bulkhead(max(1, PERMITS // job.workers), queue=8, max_wait=0.5, name="permits")
+        self.circuit: CircuitBreaker = CircuitBreaker(
+            count=10, minimum_calls=5, open_for=0.25, open_max=0.5, probes=2, name="circuit"
+        )
         pipeline = Pipeline.standard(
             timeout=TIMEOUT,
             bulkhead=self.bulkhead,
@@ -33,7 +35,7 @@ class Protected(Caller):
             name="upstream",
         )
         transport = ResilientTransport(pipeline, DueTransport(trust_env=False))
-        self.client = httpx2.AsyncClient(base_url=job.url, transport=transport, timeout=None)
+        self.client: httpx2.AsyncClient = httpx2.AsyncClient(base_url=job.url, transport=transport, timeout=None)
 
     async def get(self) -> httpx2.Response:
         """One call through the pipeline."""
