@@ -15,7 +15,7 @@ from typing import Any
 from . import clock
 from ._parking import Timer, Waiter, call_later, park
 from .limiter_state import Booking, LocalLimiter
-from .machines.rate_limiter import Decision, Rule
+from .machines.rate_limiter import Decision, Rule, check_cost
 
 _SLICE = 500
 """How many calls are served in one turn of the event loop, a few milliseconds' worth."""
@@ -57,6 +57,7 @@ class Line:
 
     def __init__(self, limiter: LocalLimiter, rules: Sequence[Rule[Any]]) -> None:
         self.limiter = limiter
+        self._rules = rules
         self._interval = max(rule.period / rule.limit for rule in rules)
         self.queues: dict[str, _Queue] = {}
         """The lines that somebody stands in."""
@@ -73,6 +74,8 @@ class Line:
 
     async def take(self, key: str, costs: Sequence[float], patience: float) -> Decision:
         """Wait in line until the costs may go; a refusal at the latest when `patience` seconds cannot suffice."""
+        for rule, cost in zip(self._rules, costs, strict=True):
+            check_cost(rule, cost)  # in the line it would be found only when its turn comes, by nobody's call
         if patience < math.inf and (wait := self.estimate(key, costs)) > patience:
             return self.limiter.peek(key, costs)._replace(allowed=False, wait=wait)
         now = clock.now()

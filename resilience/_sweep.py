@@ -62,18 +62,25 @@ class Sweep:
             return None
         loop = task.get_loop()
         if loop is not self.loop:
-            if self.live and self.loop is not None and not self.loop.is_closed():
+            if self.live and not self.over:
                 return None  # calls of a loop in another thread, or of one that will run again, are in the table
             self.live.clear()
-            self.alarms.clear()
+            for abandoned in tuple(self.alarms):
+                self.disarm(abandoned)
             self.loop = loop
             self._turn += 1
-            self._tick(False)
+            for sweep in [self, *(other for other in sweeps if isinstance(other, Sweep) and other.over)]:
+                sweep._tick(False)
         self.thread = get_ident()
         if not self.ticking:
             self._tick(True)
             loop.call_later(self.tick, self._look, loop, self._turn)
         return task
+
+    @property
+    def over(self) -> bool:
+        """Whether the loop it served is closed: what is still in its table will never go on."""
+        return self.loop is not None and self.loop.is_closed()
 
     def disarm(self, task: asyncio.Task[Any]) -> None:
         """Forget the exact alarms, if any, of a task that has returned."""

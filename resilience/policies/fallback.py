@@ -110,7 +110,11 @@ class Fallback(Policy):
                 for source in self._last_good:
                     source.keep(call.key, result)
                 return result
-            answer = await self._answer(call, None)
+            try:
+                answer = await self._answer(call, None)
+            except BaseException:  # cancelled: nobody will see the result
+                await call.operation.discard(result)
+                raise
             if answer is _MISSING:
                 return result
             await call.operation.discard(result)

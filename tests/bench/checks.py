@@ -1,4 +1,4 @@
-"""Proof that a contestant guards, before it is timed: each check raises Unguarded if it does not.
+"""Proof that a contestant guards, before it is timed: each check raises UnguardedError if it does not.
 
 await retries(contestant.make)
 """
@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeAlias
 
-from tests.bench.contest import Setup, Unguarded, Wrap
+from tests.bench.contest import Setup, UnguardedError, Wrap
 from tests.bench.timing import Work
 
 Make: TypeAlias = Callable[[Setup], Wrap]
@@ -32,7 +32,7 @@ async def retries(make: Make, setup: Setup | None = None) -> None:
 
     await _refused(make(setup)(fails), "gave no error although every attempt failed")
     if calls != setup.attempts:
-        raise Unguarded(f"{calls} attempts instead of {setup.attempts}")
+        raise UnguardedError(f"{calls} attempts instead of {setup.attempts}")
 
 
 async def opens(make: Make, setup: Setup | None = None) -> None:
@@ -49,7 +49,7 @@ async def opens(make: Make, setup: Setup | None = None) -> None:
     for _ in range(setup.failures + 10):
         await _refused(guarded, "gave no error although the function raised")
     if calls > setup.failures:
-        raise Unguarded(f"{calls} failures in a row got through instead of {setup.failures}")
+        raise UnguardedError(f"{calls} failures in a row got through instead of {setup.failures}")
 
 
 async def bounds(make: Make, setup: Setup | None = None) -> None:
@@ -72,9 +72,9 @@ async def bounds(make: Make, setup: Setup | None = None) -> None:
     door.set()
     await asyncio.gather(*tasks, return_exceptions=True)
     if found != 2:
-        raise Unguarded(f"{found} of 3 calls inside with 2 permits")
+        raise UnguardedError(f"{found} of 3 calls inside with 2 permits")
     if await guarded(7) != 7:
-        raise Unguarded("the permits did not come back")
+        raise UnguardedError("the permits did not come back")
 
 
 async def times_out(make: Make, setup: Setup | None = None) -> None:
@@ -94,7 +94,7 @@ async def times_out(make: Make, setup: Setup | None = None) -> None:
     start = asyncio.get_running_loop().time()
     await _refused(guarded, "gave no error although time was up")
     if asyncio.get_running_loop().time() - start > 1.0 or not cancelled:
-        raise Unguarded("did not end the call in time")
+        raise UnguardedError("did not end the call in time")
 
 
 async def limits(make: Make, setup: Setup | None = None) -> None:
@@ -111,7 +111,7 @@ async def limits(make: Make, setup: Setup | None = None) -> None:
         with suppress(Exception):
             await asyncio.wait_for(guarded(order), PATIENCE)
     if ran != 3:
-        raise Unguarded(f"{ran} of 5 calls ran at a limit of 3 a minute")
+        raise UnguardedError(f"{ran} of 5 calls ran at a limit of 3 a minute")
 
 
 async def _refused(guarded: Work, complaint: str) -> None:
@@ -119,5 +119,4 @@ async def _refused(guarded: Work, complaint: str) -> None:
         await guarded(1)
     except Exception:
         return
-    raise Unguarded(complaint)
-
+    raise UnguardedError(complaint)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeAlias
 
-from tests.bench.peers import Missing, installed
+from tests.bench.peers import MissingError, installed
 from tests.bench.report import Report
 from tests.bench.timing import Work
 
@@ -41,7 +41,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """One library in one discipline. `make` may import it; it raises Missing if it is not here."""
+    """One library in one discipline. `make` may import it; it raises MissingError if it is not here."""
 
     library: str
     make: Callable[[Setup], Wrap]
@@ -71,10 +71,10 @@ class Field:
         for contestant in contestants:
             try:
                 await check(contestant.make)
-            except Missing as reason:
+            except MissingError as reason:
                 self.report.missing[contestant.library] = str(reason)
                 continue
-            except Unguarded as reason:
+            except UnguardedError as reason:
                 self.report.missing[contestant.name] = f"does not guard: {reason}"
                 continue
             admitted[contestant.name] = contestant
@@ -84,7 +84,7 @@ class Field:
         return admitted
 
 
-class Unguarded(Exception):
+class UnguardedError(Exception):
     """A guard let through what it should have stopped."""
 
 

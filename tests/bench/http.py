@@ -15,7 +15,7 @@ import httpx
 from resilience_httpx import ResilientTransport
 from tests.bench.contest import OURS, Setup
 from tests.bench.guards import stacks
-from tests.bench.peers import Missing, installed, module
+from tests.bench.peers import MissingError, installed, module
 from tests.bench.report import Bar, Report, Table
 from tests.bench.timing import Times, Work, interleave
 from tests.support.http_server import MisbehavingServer
@@ -54,7 +54,7 @@ async def _run(report: Report, rounds: int, on_wire: int) -> None:
     try:
         makes[RETRIES] = _retries()
         report.peers["httpx-retries"] = installed("httpx-retries") or ""
-    except Missing as reason:
+    except MissingError as reason:
         report.missing["httpx-retries"] = str(reason)
     for name, make in makes.items():
         if name != BARE:
@@ -66,11 +66,15 @@ async def _run(report: Report, rounds: int, on_wire: int) -> None:
         report.bars.append(Bar("stub: overhead of our five policies / of httpx-retries alone", ours / theirs, 1.0))
     async with AsyncExitStack() as stack:
         clients = {name: httpx.AsyncClient(transport=make(Stub())) for name, make in makes.items()}
-        works = {name: _got(await stack.enter_async_context(client), "http://stub/") for name, client in clients.items()}
+        works = {
+            name: _got(await stack.enter_async_context(client), "http://stub/") for name, client in clients.items()
+        }
         report.tables.append(_table("client.get, stub behind the transport", await interleave(works, rounds)))
     with MisbehavingServer() as server:
         async with AsyncExitStack() as stack:
-            clients = {name: httpx.AsyncClient(transport=make(httpx.AsyncHTTPTransport())) for name, make in makes.items()}
+            clients = {
+                name: httpx.AsyncClient(transport=make(httpx.AsyncHTTPTransport())) for name, make in makes.items()
+            }
             works = {name: _got(await stack.enter_async_context(each), server.url) for name, each in clients.items()}
             times = await interleave(works, on_wire)
     report.tables.append(_table("client.get from a server on this machine", times))

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from resilience import RateLimiter, clock
 from resilience.memory_limiter import MemoryLimiter
 from tests.bench.contest import OURS
-from tests.bench.peers import Missing, installed, module
+from tests.bench.peers import MissingError, installed, module
 from tests.bench.report import Bar, Report, Table
 from tests.bench.timing import interleave
 
@@ -45,7 +45,7 @@ async def _run(report: Report, keys: list[str], rounds: int) -> None:
         mine = keys if name == OURS else keys[: max(100, len(keys) // 10)]
         try:
             size, alone, among = await _measure(make, mine, rounds)
-        except Missing as reason:
+        except MissingError as reason:
             report.missing[distribution] = str(reason)
             continue
         table.add(name, len(mine), size, alone, among, among / alone)
@@ -111,7 +111,11 @@ def _through(limiter: RateLimiter) -> Decide:
     async def admitted(key: str) -> bool:
         return True
 
-    return limiter.bind(key=lambda key: key)(admitted)
+    return limiter.bind(key=_itself)(admitted)
+
+
+def _itself(key: str) -> str:
+    return key
 
 
 def _ours() -> Decide:
@@ -142,9 +146,12 @@ def _nopanic() -> Decide:
     async def admitted(key: str) -> bool:
         return True
 
+    def limit(key: str) -> Any:
+        return nopanic.rate_limit(LIMIT, HOUR, burst=1_000_000, max_wait=0)
+
     policy: Any = nopanic.keyed(
-        lambda key: nopanic.rate_limit(LIMIT, HOUR, burst=1_000_000, max_wait=0),
-        key=lambda key: key,
+        limit,
+        key=_itself,
         maxsize=2_000_000,
     )
     decide: Decide = policy(admitted)

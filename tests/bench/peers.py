@@ -1,6 +1,6 @@
 """The libraries we measure ourselves against, and whether they are here.
 
-nopanic = module("nopanic")        # raises Missing if it is not installed
+nopanic = module("nopanic")        # raises MissingError if it is not installed
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ PEERS: dict[str, str] = {
 """Import names by distribution; the `bench` group of pyproject.toml installs them."""
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """A peer that is not installed or cannot be imported; the message says why."""
 
 
 def module(distribution: str, submodule: str = "") -> Any:
-    """Import a peer. Raises Missing."""
+    """Import a peer. Raises MissingError."""
     name = PEERS[distribution] + (f".{submodule}" if submodule else "")
     if installed(distribution) is None:
-        raise Missing("not installed here: run with `uv run --group bench`")
+        raise MissingError("not installed here: run with `uv run --group bench`")
     try:
         return import_module(name)
     except Exception as error:  # whatever a foreign package raises on import
-        raise Missing(f"cannot be imported: {type(error).__name__}: {error}") from error
+        raise MissingError(f"cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def installed(distribution: str) -> str | None:

@@ -81,7 +81,9 @@ async def _refusals(report: Report, policy: str, admitted: Mapping[str, Contesta
     refusing = {name: each for name, each in admitted.items() if "cannot refuse" not in each.note}
     async with _saturated(policy, refusing) as works:
         times = await interleave({"bare exception": _fails, **works}, rounds, raising=True)
-    table = Table(f"{policy}: a call that is refused", ("", "median ns", "least ns", "x bare exception"), chart="median ns")
+    table = Table(
+        f"{policy}: a call that is refused", ("", "median ns", "least ns", "x bare exception"), chart="median ns"
+    )
     for name in sorted(times, key=lambda name: times[name].median):
         table.add(name, times[name].median, times[name].least, times[name].median / times["bare exception"].median)
     report.tables.append(table)

@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from statistics import median
 from time import perf_counter, process_time
@@ -23,8 +24,20 @@ from resilience_redis import RedisStore
 from resilience_redis.client import no_retries
 from resilience_redis.server import Server, start_server
 from tests.bench.contest import OURS, fresh
-from tests.bench.peers import Missing, installed, module
+from tests.bench.peers import MissingError, installed, module
 from tests.bench.report import Bar, Report, Table
+
+
+@dataclass(slots=True)
+class Place:
+    """Where the decisions are made."""
+
+    server: Server
+    client: Any
+    """For all who take one: a pool of ten that waits when it is empty."""
+    others: list[Any] = field(default_factory=list[Any])
+    """The clients of those who insist on their own, to be closed."""
+
 
 Decide: TypeAlias = Callable[[], Awaitable[bool]]
 """One decision: admitted or not."""
@@ -45,14 +58,14 @@ def run(size: float = 1.0) -> Report:
 
 
 async def _run(report: Report, server: Server, *, rounds: int, seconds: float) -> None:
-    async with _clients(server) as client:
+    async with _place(server) as place:
         makes = {name: make for name, _, make in LIBRARIES}
         decides: dict[str, Decide] = {}
         for name, distribution, make in LIBRARIES:
             try:
-                await _must_limit(name, make(client, server, 5))
-                decides[name] = make(client, server, PLENTY)
-            except Missing as reason:
+                await _must_limit(name, make(place, 5))
+                decides[name] = make(place, PLENTY)
+            except MissingError as reason:
                 report.missing[distribution] = str(reason)
                 continue
             if version := installed(distribution):
@@ -60,35 +73,46 @@ async def _run(report: Report, server: Server, *, rounds: int, seconds: float) -
         await _speed(report, decides, rounds, seconds)
         for tasks in TASKS[1:]:
             limit = 3 * tasks
-            admitted = sum(await _together(makes[OURS](client, server, limit), tasks, each=5))
-            report.bars.append(Bar(f"{tasks} tasks: |admitted - limit| of {5 * tasks} asked", abs(admitted - limit), 0.0))
+            admitted = sum(await _together(makes[OURS](place, limit), tasks, each=5))
+            report.bars.append(
+                Bar(f"{tasks} tasks: |admitted - limit| of {5 * tasks} asked", abs(admitted - limit), 0.0)
+            )
 
 
 async def _speed(report: Report, decides: dict[str, Decide], rounds: int, seconds: float) -> None:
     shuffled = random.Random(0)
-    rates: dict[tuple[str, int], float] = {}
     for tasks in TASKS:
-        columns = ("", "decisions a second", "client CPU us", "x ours")
-        table = Table(f"{tasks} tasks" if tasks > 1 else "1 task", columns, chart="decisions a second")
-        samples: dict[str, list[tuple[float, float]]] = {name: [] for name in decides}
+        rates: dict[str, list[float]] = {name: [] for name in decides}
+        costs: dict[str, list[float]] = {name: [] for name in decides}
         order = list(decides)
-        for _ in range(rounds + 1):  # the first opens the connections
+        for turn in range(rounds + 1):
             shuffled.shuffle(order)
             for name in order:
-                samples[name].append(await _sample(decides[name], tasks, seconds))
-        for name, found in samples.items():
-            rates[name, tasks] = median(rate for rate, _ in found[1:])
-        for name in sorted(decides, key=lambda name: -rates[name, tasks]):
-            cpu = median(cpu for _, cpu in samples[name][1:])
-            table.add(name, rates[name, tasks], cpu * 1e6, rates[name, tasks] / rates[OURS, tasks])
+                rate, cost = await _sample(decides[name], tasks, seconds)
+                if turn:  # the first opens the connections
+                    rates[name].append(rate)
+                    costs[name].append(cost)
+        columns = ("", "decisions a second", "client CPU us", "x ours")
+        table = Table(f"{tasks} tasks" if tasks > 1 else "1 task", columns, chart="decisions a second")
+        for name in sorted(decides, key=lambda name: -median(rates[name])):
+            table.add(name, median(rates[name]), median(costs[name]) * 1e6, 1 / _ratio(rates, OURS, name))
         report.tables.append(table)
-        peers = [name for name in decides if name not in (OURS, BARE)]
-        if tasks == 1:
-            report.bars.append(Bar("1 task: ours / bare EVALSHA", rates[OURS, 1] / rates[BARE, 1], 0.85, at_least=True))
-        elif tasks >= 100 and peers:
-            fastest = max(peers, key=lambda name: rates[name, tasks])
-            ratio = rates[OURS, tasks] / rates[fastest, tasks]
-            report.bars.append(Bar(f"{tasks} tasks: ours / {fastest}", ratio, 15.0, at_least=True))
+        report.bars += _bars(rates, tasks)
+
+
+def _bars(rates: dict[str, list[float]], tasks: int) -> list[Bar]:
+    if tasks == 1:
+        return [Bar("1 task: ours / bare EVALSHA", _ratio(rates, OURS, BARE), 0.85, at_least=True)]
+    peers = [name for name in rates if name not in (OURS, BARE)]
+    if tasks < 100 or not peers:
+        return []
+    fastest = max(peers, key=lambda name: median(rates[name]))
+    return [Bar(f"{tasks} tasks: ours / {fastest}", _ratio(rates, OURS, fastest), 15.0, at_least=True)]
+
+
+def _ratio(rates: dict[str, list[float]], one: str, other: str) -> float:
+    """The median of the ratios within each round."""
+    return median(mine / theirs for mine, theirs in zip(rates[one], rates[other], strict=True))
 
 
 async def _sample(decide: Decide, tasks: int, seconds: float) -> tuple[float, float]:
@@ -120,14 +144,16 @@ async def _must_limit(name: str, decide: Decide) -> None:
 
 
 @asynccontextmanager
-async def _clients(server: Server) -> AsyncGenerator[Any]:
-    """One client for all who take one: a pool of ten that waits when it is empty."""
+async def _place(server: Server) -> AsyncGenerator[Place]:
     pool: Any = BlockingConnectionPool
     client: Any = Redis.from_pool(pool.from_url(server.url, max_connections=10, timeout=None, retry=no_retries()))
+    place = Place(server, client)
     try:
-        yield client
+        yield place
     finally:
-        await client.aclose()
+        for each in [client, *place.others]:
+            await each.aclose()
+            await each.connection_pool.disconnect()
 
 
 def _limiter(client: Any, limit: int) -> Any:
@@ -136,8 +162,8 @@ def _limiter(client: Any, limit: int) -> Any:
     return store.limiter(LimiterSpec("bench", (GCRA(limit, PER, min(limit, 1_000_000_000)),)))
 
 
-def _ours(client: Any, server: Server, limit: int) -> Decide:
-    limiter = _limiter(client, limit)
+def _ours(place: Place, limit: int) -> Decide:
+    limiter = _limiter(place.client, limit)
 
     async def decide() -> bool:
         booking = await limiter.acquire("tenant", (1,), 0.0)
@@ -147,9 +173,9 @@ def _ours(client: Any, server: Server, limit: int) -> Decide:
     return decide
 
 
-def _bare(client: Any, server: Server, limit: int) -> Decide:
+def _bare(place: Place, limit: int) -> Decide:
     """Our script with the same arguments, sent by hand."""
-    limiter = _limiter(client, limit)
+    limiter = _limiter(place.client, limit)
     script, keys, arguments = limiter._call("acquire", "tenant", "0", limiter._arguments(1))
     command = script.by_sha(keys, arguments)
     loaded = False
@@ -157,19 +183,19 @@ def _bare(client: Any, server: Server, limit: int) -> Decide:
     async def decide() -> bool:
         nonlocal loaded
         if not loaded:
-            await client.script_load(script.source)
+            await place.client.script_load(script.source)
             loaded = True
-        reply = await client.execute_command(*command)
+        reply = await place.client.execute_command(*command)
         return int(reply[0]) == 1
 
     return decide
 
 
-def _limits(strategy: str) -> Callable[[Any, Server, int], Decide]:
-    def make(client: Any, server: Server, limit: int) -> Decide:
+def _limits(strategy: str) -> Callable[[Place, int], Decide]:
+    def make(place: Place, limit: int) -> Decide:
         limits = module("limits")
         storage = module("limits", "aio.storage").RedisStorage(
-            f"async+{server.url}", implementation="redispy", connection_pool=client.connection_pool
+            f"async+{place.server.url}", implementation="redispy", connection_pool=place.client.connection_pool
         )
         limiter: Any = getattr(module("limits", "aio.strategies"), strategy)(storage)
         item, key = limits.RateLimitItemPerHour(limit), fresh()
@@ -178,10 +204,13 @@ def _limits(strategy: str) -> Callable[[Any, Server, int], Decide]:
     return make
 
 
-def _throttled(algorithm: str) -> Callable[[Any, Server, int], Decide]:
-    def make(client: Any, server: Server, limit: int) -> Decide:
+def _throttled(algorithm: str) -> Callable[[Place, int], Decide]:
+    def make(place: Place, limit: int) -> Decide:
         throttled = module("throttled-py", "asyncio")
-        store = throttled.RedisStore(server=server.url, options={"CONNECTION_POOL_KWARGS": {"max_connections": 1000}})
+        store = throttled.RedisStore(
+            server=place.server.url, options={"CONNECTION_POOL_KWARGS": {"max_connections": 1000}}
+        )
+        place.others.append(store._backend.get_client())
         quota = throttled.per_duration(timedelta(seconds=PER), limit, burst=limit)
         limiter: Any = throttled.Throttled(key=fresh(), using=algorithm, quota=quota, store=store)
 
@@ -193,15 +222,15 @@ def _throttled(algorithm: str) -> Callable[[Any, Server, int], Decide]:
     return make
 
 
-def _pyrate(client: Any, server: Server, limit: int) -> Decide:
+def _pyrate(place: Place, limit: int) -> Decide:
     library = module("pyrate-limiter")
-    store = library.RedisStateStore(client, fresh())
+    store = library.RedisStateStore(place.client, fresh())
     bucket = library.StateBucket([library.Rate(limit, PER * 1000)], algorithm=library.GCRA(), store=store)
     limiter: Any = library.Limiter(bucket)
     return lambda: limiter.try_acquire_async("bench", blocking=False)
 
 
-LIBRARIES: list[tuple[str, str, Callable[[Any, Server, int], Decide]]] = [
+LIBRARIES: list[tuple[str, str, Callable[[Place, int], Decide]]] = [
     (BARE, "", _bare),
     (OURS, OURS, _ours),
     ("limits fixed window", "limits", _limits("FixedWindowRateLimiter")),

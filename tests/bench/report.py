@@ -62,7 +62,10 @@ class Table:
     def as_json(self) -> dict[str, Any]:
         """Title, columns, and one object per row."""
         rows = [
-            {name: rounded(cell) if isinstance(cell, float) else cell for name, cell in zip(self.columns, row, strict=True)}
+            {
+                name: rounded(cell) if isinstance(cell, float) else cell
+                for name, cell in zip(self.columns, row, strict=True)
+            }
             for row in self.rows
         ]
         return {"title": self.title, "columns": list(self.columns), "chart": self.chart, "rows": rows}

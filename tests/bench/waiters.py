@@ -12,12 +12,13 @@ import gc
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter, process_time
 from typing import Any, TypeAlias
 
 from resilience import Bulkhead, RateLimiter
 from tests.bench.contest import OURS
-from tests.bench.peers import Missing, installed, module
+from tests.bench.peers import MissingError, installed, module
 from tests.bench.report import Bar, Report, Table
 
 Enter: TypeAlias = Callable[[Callable[[int], Awaitable[None]]], Callable[[int], Awaitable[None]]]
@@ -58,12 +59,14 @@ def run(size: float = 1.0) -> Report:
         crowd(report, count)
     _cancelled(report, max(200, round(20_000 * size)))
     report.notes.append("garbage collector off while waiters wait, for everybody")
-    report.notes.append("left out, because their waiters poll or cannot wait: pyrate-limiter, throttled-py, limits, hyx")
+    report.notes.append(
+        "left out, because their waiters poll or cannot wait: pyrate-limiter, throttled-py, limits, hyx"
+    )
     return report
 
 
 def _on_limiters(report: Report, count: int) -> None:
-    columns = ("", "CPU us a waiter", "finished / ideal", "longest stall ms", "overtaken", "bytes a waiter")
+    columns = ("", "CPU us a waiter", "beside the task", "finished / ideal", "longest stall ms", "overtaken", "bytes")
     table = Table(f"{count:,} waiters on one limiter, {RATE:,} a second", columns, chart="CPU us a waiter")
     ideal = (count - BURST) / RATE
     cpu: dict[str, float] = {}
@@ -72,7 +75,8 @@ def _on_limiters(report: Report, count: int) -> None:
         if crowd is None:
             continue
         cpu[name] = crowd.cpu / count * 1e6
-        table.add(name, cpu[name], crowd.elapsed / ideal, crowd.stall * 1000, crowd.overtaken, size)
+        beside = cpu[name] - cpu[LIMITERS[0][0]]
+        table.add(name, cpu[name], beside, crowd.elapsed / ideal, crowd.stall * 1000, crowd.overtaken, size)
         if name == OURS:
             report.bars.append(Bar("limiter: waiters let in out of order", float(crowd.overtaken), 0.0))
             report.bars.append(Bar("limiter: last one in / ideal time", crowd.elapsed / ideal, 1.05))
@@ -83,10 +87,10 @@ def _on_limiters(report: Report, count: int) -> None:
 
 
 def _on_bulkheads(report: Report, count: int) -> None:
-    columns = ("", "CPU us a waiter", "longest stall ms", "overtaken", "bytes a waiter")
+    columns = ("", "CPU us a waiter", "longest stall ms", "overtaken", "bytes")
     table = Table(f"{count:,} waiters on one bulkhead of {PERMITS}", columns, chart="CPU us a waiter")
     for name, distribution, make in BULKHEADS:
-        crowd, size = _crowd(report, distribution, lambda: make(count), count)
+        crowd, size = _crowd(report, distribution, partial(make, count), count)
         if crowd is not None:
             table.add(name, crowd.cpu / count * 1e6, crowd.stall * 1000, crowd.overtaken, size)
             if name == OURS:
@@ -99,7 +103,7 @@ def _crowd(report: Report, distribution: str, make: Callable[[], Enter], count: 
     try:
         crowd = asyncio.run(_pass_through(make, count))
         size = asyncio.run(_bytes_of_a_waiter(make, max(BURST, count // 10)))
-    except Missing as reason:
+    except MissingError as reason:
         report.missing[distribution] = str(reason)
         return None, 0.0
     if version := installed(distribution):
@@ -179,7 +183,7 @@ def _cancelled(report: Report, count: int) -> None:
     for name, distribution, make in makes:
         try:
             cost = asyncio.run(_cancel_all(make, count)) / count * 1e6
-        except Missing as reason:
+        except MissingError as reason:
             report.missing[distribution] = str(reason)
             continue
         table.add(name, cost)

@@ -6,7 +6,7 @@ Every run takes a sample; `RESILIENCE_LONG=1` runs it in full: 100,000 cancellat
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -18,7 +18,9 @@ from resilience import (
     Bulkhead,
     CircuitBreaker,
     Fallback,
+    MemoryStore,
     Pipeline,
+    Policy,
     RateLimiter,
     Retry,
     Timeout,
@@ -26,7 +28,9 @@ from resilience import (
     _deadlines,
 )
 from resilience.engine import build
-from resilience.testing import VirtualClock
+from resilience.limiter_state import LimiterSpec
+from resilience.memory_limiter import MemoryLimiter
+from resilience.testing import DeadlockError, VirtualClock
 from tests.cancellation.storm import raging
 from tests.cancellation.world import CAPACITY, World
 from tests.support.rules import ALGORITHMS, LONG
@@ -142,20 +146,47 @@ def test_nothing_is_missing_after_a_storm(scenario: str, way: str, monkeypatch: 
     print(f"{storm.hits} cancellations hit in {storm.rounds} rounds")
 
 
-def test_the_account_would_notice() -> None:
-    """A storm over policies that keep what cancelled calls held does fail."""
+class Leaking(Bulkhead):
+    """Keeps the permits of cancelled calls."""
 
-    class Leaking(Bulkhead):
-        def leave(self, call: Any, token: Any, result: Any, error: BaseException | None) -> None:
-            if error is None or isinstance(error, Exception):
-                super().leave(call, token, result, error)
+    def leave(self, call: Any, token: Any, result: Any, error: BaseException | None) -> None:
+        if error is None or isinstance(error, Exception):
+            super().leave(call, token, result, error)
 
-    def make(random: Random) -> World:
-        return World(random, [Leaking(2, queue=50), attempt()])
 
+class Judging(CircuitBreaker):
+    """Counts cancelled calls as failures."""
+
+    def leave(self, call: Any, token: Any, result: Any, error: BaseException | None) -> None:
+        failed = error is None or isinstance(error, Exception)
+        super().leave(call, token, result, error if failed else KeyError())
+
+
+class Charging(MemoryLimiter):
+    """Charges for waits that were cancelled."""
+
+    def refund(self, key: str, costs: Sequence[float], stamp: object = None) -> None:
+        return
+
+
+class ChargingStore(MemoryStore):
+    def limiter(self, spec: LimiterSpec) -> MemoryLimiter:
+        return Charging(spec.rules)
+
+
+FAULTY: dict[str, Callable[[], Policy]] = {
+    "permits": lambda: Leaking(2, queue=50),
+    "verdicts": lambda: Judging(failure_rate=1.0, period=CAPACITY, minimum_calls=int(CAPACITY), buckets=1),
+    "units": lambda: RateLimiter("200/s", burst=2, name="charging", store=ChargingStore()),
+}
+
+
+@pytest.mark.parametrize("fault", list(FAULTY))
+def test_the_account_notices(fault: str) -> None:
+    """A storm over a policy that handles cancellation wrongly does fail."""
     virtual = VirtualClock(patience=0.1)
-    with virtual.installed(), pytest.raises((AssertionError, RuntimeError)):
-        virtual.run(raging(make, 1, True, 200))
+    with virtual.installed(), pytest.raises((AssertionError, DeadlockError)):
+        virtual.run(raging(lambda random: World(random, [FAULTY[fault]()]), 1, True, 200))
 
 
 def test_pipelines_in_worlds_are_fused() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import AsyncGenerator
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -28,6 +29,8 @@ from resilience.testing import HANG, Delay, EventRecorder, FaultScript, run
 from tests.support.engine import Engine
 from tests.support.failures import DownError
 from tests.support.scopes import cancelled_after
+
+WORD: ContextVar[str] = ContextVar("word")
 
 pytestmark = pytest.mark.anyio
 
@@ -336,3 +339,22 @@ async def test_guards_of_a_pipeline_around_a_generator(engine: Engine) -> None:
 
     assert [number async for number in numbers()] == [1, 2]
     assert log == ["+a", "+b", "more", "-b None", "-a None"]
+
+
+async def test_a_call_runs_in_the_task_and_context_of_its_caller(engine: Engine) -> None:
+    protected = engine(Timeout(5), Bulkhead(1), Retry(2, random=lambda: 0.0), CircuitBreaker(), Timeout(2))
+    seen: list[str] = []
+    failures = iter([True, False])
+    task = anyio.get_current_task()
+
+    async def work() -> None:
+        seen.append(WORD.get())
+        WORD.set("from inside")
+        assert anyio.get_current_task() == task
+        if next(failures):
+            raise DownError
+
+    WORD.set("from outside")
+    await protected.call(work)
+    assert seen == ["from outside", "from inside"]
+    assert WORD.get() == "from inside"

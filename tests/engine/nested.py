@@ -130,7 +130,7 @@ class Program:
             await self.row(index * 100, victim.steps)
             self.note(index, "through")
         except BaseException as error:
-            self.note(index, type(error).__name__, str(error))
+            self.note(index, type(error).__name__, error.args if isinstance(error, FiredError) else ())
             raise
 
     async def row(self, mark: int, steps: tuple[Node, ...]) -> None:

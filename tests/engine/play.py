@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import trio
 
 from resilience import RateLimitedError, Timeout, _deadlines, clock, current_deadline
@@ -87,7 +88,7 @@ class Stage:
             case "sleep":
                 await anyio.sleep(seconds)
             case "checkpoint":
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
             case "hang":
                 await anyio.sleep_forever()
             case "until_timeout":  # ends at the very moment of a deadline
@@ -195,7 +196,7 @@ async def play(stage: Stage) -> None:
     callers = [partial(stage.caller, index, caller) for index, caller in enumerate(stage.script.callers)]
     cancels = [caller.cancel for caller in stage.script.callers]
     moments = [
-        HORIZON * QUANTUM if cancel is None else spread(caller.start + cancel, 6000 + index)
+        spread(HORIZON if cancel is None else caller.start + cancel, 6000 + index)
         for index, (caller, cancel) in enumerate(zip(stage.script.callers, cancels, strict=True))
     ]
     async with anyio.create_task_group() as group:

@@ -131,10 +131,8 @@ _leaves = {
 }
 _fusable = [spec for kind, spec in _leaves.items() if kind != "Fallback"]
 _leaf = st.one_of(*_fusable, *_fusable, _leaves["Fallback"])
-_policy = st.one_of(
-    *[_leaf] * 6,
-    st.builds(lambda inside: PolicySpec("Pipeline", {}, tuple(inside)), st.lists(_leaf, min_size=1, max_size=2)),
-)
+_nested = st.lists(_leaf, min_size=1, max_size=2).map(tuple)
+_policy = st.one_of(*[_leaf] * 6, st.builds(PolicySpec, st.just("Pipeline"), st.just({}), _nested))
 _step = st.tuples(
     st.sampled_from(["sleep"] * 6 + ["checkpoint", "hang", "stubborn", "scope", "call", "until_timeout"]), _short
 )

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -37,9 +38,8 @@ relaxed = settings(
 
 
 def sweep_of(function: Any) -> Sweep:
-    """The sweep of a decorated function or of a pipeline."""
-    frame = function._handler if isinstance(function, Pipeline) else function
-    sweep = inspect.getclosurevars(frame).nonlocals["sweep"]
+    """The sweep of a decorated function."""
+    sweep = inspect.getclosurevars(function).nonlocals["sweep"]
     assert isinstance(sweep, Sweep)
     return sweep
 
@@ -47,6 +47,10 @@ def sweep_of(function: Any) -> Sweep:
 def timers(loop: asyncio.AbstractEventLoop) -> list[Any]:
     """What a loop still has to do some time."""
     return [timer for timer in vars(loop)["_scheduled"] if not timer.cancelled()]
+
+
+def hush(loop: asyncio.AbstractEventLoop, context: Any) -> None:
+    """Asyncio would log that a task was never finished."""
 
 
 def balanced() -> None:
@@ -81,9 +85,7 @@ def test_nested_timeouts_and_cancellations_come_out_as_with_the_standard_library
     st.lists(st.tuples(st.floats(0, 50), st.floats(0, 20)), min_size=1, max_size=30),
     st.floats(1e-3, 10),
 )
-def test_a_deadline_is_never_early_and_as_exact_as_a_timer(
-    calls: list[tuple[float, float]], seconds: float
-) -> None:
+def test_a_deadline_is_never_early_and_as_exact_as_a_timer(calls: list[tuple[float, float]], seconds: float) -> None:
     pipeline = Pipeline(Timeout(seconds))
     resolution = 2e-9  # what loops round timers to
 
@@ -181,15 +183,13 @@ def test_an_idle_sweep_leaves_no_timer() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         for seconds in (0.0, 1.0, 20.0):
-            try:
+            with suppress(TimedOutError):
                 await work(seconds)
-            except TimedOutError:
-                pass
             assert len(timers(loop)) <= 1
             await asyncio.sleep(2.1)
             assert timers(loop) == []
         sweep = sweep_of(work)
-        assert not (sweep.live or sweep.alarms or sweep.ticking)
+        assert (sweep.live, sweep.alarms, sweep.ticking) == ({}, {}, False)
 
     run(main)
     assert sweep_of(work) not in _deadlines.sweeps
@@ -210,11 +210,11 @@ def test_no_task_is_kept_after_its_call() -> None:
         asyncio.get_running_loop().call_later(7.5, cancelled.cancel)
         tasks.append(cancelled)
         await asyncio.wait(tasks)
-        for task in tasks:
-            assert task.cancelled() or not isinstance(task.exception(), AssertionError)
+        outcomes = ["cancelled" if task.cancelled() else type(task.exception()).__name__ for task in tasks]
+        assert outcomes == ["NoneType", "KeyError", "NoneType", *["TimedOutError"] * 3, "cancelled"]
         dead = [weakref.ref(task) for task in tasks]
         tasks.clear()
-        del task, cancelled
+        del cancelled
         gc.collect()
         assert [ref() for ref in dead] == [None] * 7
 
@@ -303,8 +303,8 @@ def test_two_loops_in_turn_with_calls_under_way_in_both() -> None:
         for loop in loops.values():
             loop.close()
     # The clock is one for both; b began when a had run for 0.3 s.
-    assert ended[0] == ("a", pytest.approx(2.4, abs=0.5))
-    assert ended[1] == ("b", pytest.approx(2.4, abs=0.5))
+    assert [name for name, _ in ended] == ["a", "b"]
+    assert all(2.0 <= moment <= 3.0 for _, moment in ended)
     assert not _deadlines._alarms
 
 
@@ -326,25 +326,28 @@ def test_a_sweep_that_changes_loops_has_one_timer_in_the_one_it_serves() -> None
             loop.close()
 
 
-def test_a_loop_closed_with_calls_under_way_does_not_spoil_the_next() -> None:
+@pytest.mark.parametrize("age", [0.1, 1.9])  # before and after it has an exact alarm
+def test_a_loop_closed_with_calls_under_way_does_not_spoil_the_next(age: float) -> None:
     virtual = VirtualClock()
 
-    @Pipeline(Timeout(2.0))
+    @Pipeline(Timeout(4.0), Retry(), Timeout(2.0))
     async def work(seconds: float) -> bool:
         await asyncio.sleep(seconds)
         return on_fast_path()
 
     with virtual.installed():
         loop = virtual.loop()
-        task = loop.create_task(work(1.0))
-        loop.run_until_complete(asyncio.sleep(0.1))
+        loop.set_exception_handler(hush)
+        coroutine = work(3.0)
+        task = loop.create_task(coroutine)
+        loop.run_until_complete(asyncio.sleep(age))
         loop.close()
         assert virtual.run(work, 1.0) is True
         with pytest.raises(TimedOutError):
             virtual.run(work, 5.0)
-        assert sweep_of(work).live == {}
-        vars(task)  # the task itself was never finished: nobody shall complain about that here
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own switch for it
+        coroutine.close()  # what happens to it when it is destroyed
+    assert not task.done()
+    assert (sweep_of(work).live, sweep_of(work).alarms, _deadlines._alarms) == ({}, {}, {})
 
 
 def test_sweeps_of_ended_loops_are_forgotten() -> None:

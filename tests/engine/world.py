@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -64,7 +65,7 @@ def _contexts(error: BaseException) -> Iterator[BaseException]:
 
 def on_fast_path() -> bool:
     """Whether the innermost thing above the caller that guards it is a generated frame."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_filename.startswith("<resilience frame"):
             return True
@@ -258,9 +259,7 @@ def _fallback(options: dict[str, Any], name: str, mark: int) -> Fallback:
         return "replaced"
 
     sources = {"value": Value("instead"), "function": replace, "broken": _explode, "last_good": LastGood(2)}
-    return Fallback(
-        sources[options["source"]], on=_ON[options["on"]], on_result=_ON[options["on_result"]], name=name
-    )
+    return Fallback(sources[options["source"]], on=_ON[options["on"]], on_result=_ON[options["on_result"]], name=name)
 
 
 def _explode(*args: Any, **kwargs: Any) -> Any:

@@ -22,7 +22,7 @@ from resilience import (
 from resilience.events import FallbackUsed
 from resilience.testing import HANG, Delay, EventRecorder, FaultScript
 from tests.support.engine import Engine
-from tests.support.failures import DownError, broken, is_bad, is_down
+from tests.support.failures import DownError, always, broken, is_bad, is_down
 from tests.support.scopes import cancelled_after
 
 WRONG_ON: dict[str, Any] = {"on": 5}
@@ -174,6 +174,18 @@ async def test_a_cancellation_is_never_answered(engine: Engine) -> None:
     async with cancelled_after(1):
         answered.append(await engine(Fallback(FaultScript(HANG), "spare")).call(FaultScript(DownError)))
     assert answered == []
+
+
+async def test_a_bad_value_is_closed_if_its_replacement_is_cancelled(engine: Engine) -> None:
+    closed: list[int] = []
+
+    class Response:
+        def close(self) -> None:
+            closed.append(1)
+
+    async with cancelled_after(1):
+        await engine(Fallback(FaultScript(HANG), on_result=always)).call(FaultScript(Response()))
+    assert closed == [1]
 
 
 async def test_a_broken_predicate_is_raised(engine: Engine) -> None:

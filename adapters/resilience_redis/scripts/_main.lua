@@ -1,28 +1,40 @@
 -- Last part of every script: the operations over all limits of a key, all or none (machines: decide.py).
 --
--- Replies, as text: acquire and peek {"1" or "0", wait, binding, remaining..., position...} where positions
--- follow only what was booked; refund and reset the number of keys they changed.
+-- An answer is text, its fields between commas: "1" or "0", wait, binding, remaining..., and the positions of what
+-- was booked. acquire answers request after request, with semicolons between; a refusal speaks for the rest of its
+-- group. peek gives one answer; refund and reset the number of keys they changed.
 
 local operation, now = ARGV[1], time(ARGV[2])
+local last = 2 -- the argument that was read last
+
+local function following()
+  last = last + 1
+  return ARGV[last]
+end
 
 local function read_rules()
   local rules = {}
   for i = 1, #KEYS do
-    local at = 4 * i
     local rule = {
       key = KEYS[i],
-      limit = positive('limit', ARGV[at]),
-      period = positive('period', ARGV[at + 1]),
-      burst = positive('burst', ARGV[at + 2]),
+      limit = positive('limit', following()),
+      period = positive('period', following()),
+      burst = positive('burst', following()),
     }
     prepare(rule)
-    rule.cost = positive('cost', ARGV[at + 3])
-    if rule.cost > rule.capacity then
-      refuse('cost must be at most ' .. text(rule.capacity) .. ', got ' .. text(rule.cost))
-    end
     rules[i] = rule
   end
   return rules
+end
+
+local function read_costs(rules)
+  for i = 1, #rules do
+    local rule = rules[i]
+    rule.cost = positive('cost', following())
+    if rule.cost > rule.capacity then
+      refuse('cost must be at most ' .. text(rule.capacity) .. ', got ' .. text(rule.cost))
+    end
+  end
 end
 
 local function read_states()
@@ -35,8 +47,8 @@ end
 
 local function longest_wait(rules, states)
   local longest, binding = 0, 1
-  for i, rule in ipairs(rules) do
-    local own = wait(rule, states[i], now, rule.cost)
+  for i = 1, #rules do
+    local own = wait(rules[i], states[i], now, rules[i].cost)
     if own > longest then
       longest, binding = own, i
     end
@@ -52,39 +64,72 @@ local function store(rule, state)
   end
 end
 
-local function answer(allowed, delay, binding, rules, states)
-  local reply = {allowed and '1' or '0', text(delay), text(binding - 1)}
-  for i, rule in ipairs(rules) do
-    reply[3 + i] = text(remaining(rule, states[i], now))
+local function store_all(rules, states)
+  for i = 1, #rules do
+    store(rules[i], states[i])
   end
-  return reply
 end
 
-local function acquire(rules, states)
-  local delay, binding = longest_wait(rules, states)
-  if delay > number('max_wait', ARGV[3], 0) then
-    return answer(false, delay, binding, rules, states)
+local function book(rules, states, delay)
+  for i = 1, #rules do
+    states[i] = take(rules[i], states[i], now, rules[i].cost, delay)
   end
-  for i, rule in ipairs(rules) do
-    states[i] = take(rule, states[i], now, rule.cost, delay)
-    store(rule, states[i])
+  if incremental then
+    store_all(rules, states)
   end
-  local reply = answer(true, delay, binding, rules, states)
+end
+
+local function answer(allowed, delay, binding, rules, states)
+  local said = (allowed and '1,' or '0,') .. text(delay) .. ',' .. binding - 1
+  for i = 1, #rules do
+    said = said .. ',' .. text(remaining(rules[i], states[i], now))
+  end
+  return said
+end
+
+local function positions(states)
+  local said = ''
   for i = 1, #states do
-    reply[#reply + 1] = position(states[i])
+    said = said .. ',' .. position(states[i])
   end
-  return reply
+  return said
+end
+
+-- One after the other, as if each had come alone at this moment; the states are loaded and saved once.
+local function acquire(rules, states)
+  local answers, booked = {}, false
+  while ARGV[last + 1] do
+    local count = number('count', following(), 1)
+    local patience = number('max_wait', following(), -9e15)
+    read_costs(rules)
+    for _ = 1, count do
+      local delay, binding = longest_wait(rules, states)
+      if delay > patience then -- nothing changes, so equal requests hear the same
+        answers[#answers + 1] = answer(false, delay, binding, rules, states)
+        break
+      end
+      book(rules, states, delay)
+      answers[#answers + 1] = answer(true, delay, binding, rules, states) .. positions(states)
+      booked = true
+    end
+  end
+  if booked and not incremental then
+    store_all(rules, states)
+  end
+  return table.concat(answers, ';')
 end
 
 local function peek(rules, states)
+  read_costs(rules)
   local delay, binding = longest_wait(rules, states)
   return answer(delay <= 0, delay, binding, rules, states)
 end
 
 -- Positions that are given must all still be the last: then nothing was booked after.
 local function give_back(rules, states)
-  for i in ipairs(rules) do
-    local mark = ARGV[4 * #KEYS + 3 + i]
+  read_costs(rules)
+  for i = 1, #rules do
+    local mark = following()
     if mark ~= '' and (not states[i] or position(states[i]) ~= mark) then
       return 0
     end

@@ -1,13 +1,17 @@
 -- First part of every script: numbers in and out, and the time.
 --
 -- KEYS  one per limit, all in one slot
--- ARGV  operation, now, max_wait, then four per limit: limit, period, burst, cost; for a refund then one
---       position per limit ("" refunds whatever was booked after)
+-- ARGV  operation, now, then three per limit: limit, period, burst; then
+--         acquire  groups of equal requests in order of arrival: how many, max_wait, one cost per limit
+--         peek     one cost per limit
+--         refund   one cost per limit, one position per limit ("" refunds whatever was booked after)
 --
 -- Times are microseconds. Numbers travel as %.17g text: replies truncate numbers, tostring loses digits.
 
+local format = string.format
+
 local function text(number)
-  return string.format('%.17g', number)
+  return number == 0 and '0' or format('%.17g', number)
 end
 
 -- Plain text: servers before 7.0 cannot raise a table.
@@ -49,6 +53,9 @@ local function keep(fresh_at, now)
   end
   return string.format('%.0f', math.min(rest, 9e15) + 60000)
 end
+
+-- Whether a state in hand says how the stored one changes, so that every step is stored before the next.
+local incremental = false
 
 -- States of plain numbers are one string, separated by spaces.
 local function load_numbers(key)

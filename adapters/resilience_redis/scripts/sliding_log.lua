@@ -5,6 +5,8 @@
 -- `count` of entries and the newest one (`last`, `units`); a new state also says how the list has to change:
 -- `dropped` entries at the old end, `popped` at the new end, then `pushed`.
 
+incremental = true
+
 local function prepare(rule)
   rule.capacity = rule.limit
   rule.entries = math.ceil(rule.limit)

@@ -15,7 +15,7 @@ from tests.bench.peers import module
 from tests.bench.timing import Work
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Raised by hand where a library answers with False."""
 
 
@@ -100,7 +100,7 @@ def _asking(ask: Callable[[], Awaitable[bool]]) -> Wrap:
     def wrap(fn: Work) -> Work:
         async def guarded(order: int) -> object:
             if not await ask():
-                raise Refused
+                raise RefusedError
             return await fn(order)
 
         return guarded

@@ -7,7 +7,7 @@ from tests.bench.contest import OURS, Contestant, Setup, Wrap
 from tests.bench.peers import module
 
 
-def ours(setup: Setup) -> Wrap:
+def ours(setup: Setup) -> Retry:
     return Retry(attempts=setup.attempts, backoff=Backoff.full(base=setup.pause))
 
 

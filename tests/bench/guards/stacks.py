@@ -6,10 +6,11 @@ Everyone gets the same five with the settings of `Setup`, in this order where th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from resilience import Pipeline
-from tests.bench.contest import OURS, Contestant, Setup, Wrap
+from tests.bench.contest import Contestant, Setup, Wrap
 from tests.bench.guards import breaker, bulkhead, limiter, retry, timeout
 from tests.bench.peers import module
 from tests.bench.timing import Work
@@ -36,7 +37,7 @@ def _nopanic(setup: Setup) -> Wrap:
         nopanic.retry(
             setup.attempts,
             backoff=nopanic.backoff.full_jitter(base=setup.pause, cap=1.0),
-            giveup=lambda error: isinstance(error, rejections),
+            giveup=partial(_is_one_of, rejections),
         ),
         nopanic.circuit_breaker(failure_threshold=0.5, min_calls=setup.failures, reset_timeout=setup.open_for),
         nopanic.rate_limit(setup.rate, setup.per, max_wait=0),
@@ -90,7 +91,12 @@ def _popular(setup: Setup) -> Wrap:
 
 
 def _find(discipline: Any, name: str) -> Callable[[Setup], Wrap]:
-    return next(each.make for each in discipline.CONTESTANTS if each.name == name)
+    make: Callable[[Setup], Wrap] = next(each.make for each in discipline.CONTESTANTS if each.name == name)
+    return make
+
+
+def _is_one_of(kinds: tuple[type[Exception], ...], error: BaseException) -> bool:
+    return isinstance(error, kinds)
 
 
 DISCIPLINES: dict[str, Any] = {
