@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import clock
@@ -39,7 +41,7 @@ class Alarm(Protocol):
 def arm(seconds: float) -> Alarm:
     """Cancel what the current task does after `seconds`, unless disarmed before."""
     task = current_asyncio_task()
-    return _TrioAlarm(seconds) if task is None else AsyncioAlarm(task, seconds, task.cancelling())
+    return open_scopes((seconds,))[0] if task is None else AsyncioAlarm(task, seconds, task.cancelling())
 
 
 def current_asyncio_task() -> asyncio.Task[Any] | None:
@@ -122,17 +124,35 @@ class AsyncioAlarm:
 class _TrioAlarm:
     __slots__ = ("_scope",)
 
-    def __init__(self, seconds: float) -> None:
-        import trio
-
-        self._scope: trio.CancelScope = trio.CancelScope(deadline=trio.current_time() + seconds)
-        self._scope.__enter__()
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self._scope = scope
+        scope.__enter__()
 
     def disarm(self, error: BaseException | None) -> bool:
         if error is None:
             self._scope.__exit__(None, None, None)
             return False
         return bool(self._scope.__exit__(type(error), error, error.__traceback__))
+
+
+def in_trio() -> bool:
+    """Whether a trio task is running here. Does not import trio: where it runs, somebody has."""
+    module = sys.modules.get("trio")
+    return module is not None and bool(module.lowlevel.in_trio_task())
+
+
+def open_scopes(limits: Sequence[float]) -> list[_TrioAlarm]:
+    """Alarms under trio after each of `limits` seconds, outermost first."""
+    import trio
+
+    now = trio.current_time()
+    return [_TrioAlarm(trio.CancelScope(deadline=now + seconds)) for seconds in limits]
+
+
+def close_scopes(scopes: list[_TrioAlarm]) -> None:
+    """End alarms that did not go off."""
+    for scope in reversed(scopes):
+        scope.disarm(None)
 
 
 def _trio_deadline() -> float | None:

@@ -33,8 +33,8 @@ else:
 class Sweep:
     """The calls under way with the same `limits`, deadlines in seconds, in one event loop at a time.
 
-    A call may enter `live` by itself if `thread` and `loop` are where it runs, `ticking` is true and its task is
-    not yet in `live`; otherwise it asks `attach`, and if that gives nothing it has to use an alarm of its own.
+    A call may enter `live` by itself if `thread` (0 while no timer runs) and `loop` are where it runs and its task
+    is not yet in `live`; otherwise it asks `attach`, and if that gives nothing it has to use an alarm of its own.
     """
 
     __slots__ = ("_turn", "alarms", "limits", "live", "loop", "seconds", "thread", "tick", "ticking")
@@ -109,4 +109,5 @@ class Sweep:
     def _tick(self, ticking: bool) -> None:
         if ticking is not self.ticking:
             self.ticking = ticking
+            self.thread = get_ident() if ticking else 0
             (sweeps.append if ticking else sweeps.remove)(self)

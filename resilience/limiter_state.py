@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .machines.rate_limiter import Decision, Rule
 
@@ -23,8 +23,7 @@ class LimiterSpec:
     max_keys: int = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Booking:
+class Booking(NamedTuple):
     """A decision, and the stamp by which exactly this booking can be given back. Times are in seconds."""
 
     decision: Decision

@@ -1,189 +1,181 @@
-"""Requests of one turn of the event loop travel together.
+"""Acquires on one key in one script call: each is answered as if it had come alone, in order of arrival.
 
-    lane = Lane(client, timeout=0.05, connect_timeout=1.0)
-    reply = await lane.ask((script, keys, arguments))
+    cargo = load(requests)                      # one batch per key, in the order that keeps the meaning
+    replies = await run_all(client, [each.call() for each in cargo])
+    late = [each.settle(reply) for each, reply in zip(cargo, replies)]
 
-Whoever asks waits at most `timeout` seconds. The command itself is never cancelled with its caller: that would
-drop the connection and leave open whether it was carried out. It ends by itself or is given up later, and a
-reply that nobody waits for any more is handed to `unwanted`, which can undo it.
-
-One lane serves one event loop. A few batches may be under way at once; what comes while all of them are
-waits in line, so a server that hangs holds a few connections, not one per call.
+A batch tells the rules once and equal requests once with their number; the script loads the states once, decides
+and books one after the other, and saves once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    ClusterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    SlotNotCoveredError,
-    TryAgainError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from resilience.limiter_state import Booking
+from resilience.machines.rate_limiter import Decision
+from resilience.machines.rate_limiter.rule import text
+from resilience_redis.outage import as_outage
+from resilience_redis.scripts import Call, Script
 
-from resilience.errors import StoreUnavailableError
-from resilience_redis.scripts import Script, run, run_all
+LARGEST = 250
+"""Requests of one script call: none blocks the server for more than about a millisecond."""
 
-Call: TypeAlias = tuple[Script, Sequence[str], Sequence[str]]
-"""A script, its keys and its arguments."""
+MICROSECONDS = 1e6
+_LONGEST = 9e15
 
-WIDTH = 8
-"""Batches of one loop that may be under way at once."""
-
-_OUTAGES = (
-    RedisConnectionError,
-    RedisTimeoutError,
-    ClusterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    SlotNotCoveredError,
-    TryAgainError,
-    OSError,  # also the built-in TimeoutError
-)
-_CONFIGURATION = (AuthenticationError, AuthorizationError)  # although redis-py derives them from ConnectionError
-_OUTAGE_REPLIES = ("BUSY ", "MISCONF ", "NOREPLICAS ")
+# NamedTuples are made by the constructor that theirs wraps, at half the price: one of each per decision.
+_new_decision: Callable[[type[Decision], tuple[object, ...]], Decision] = vars(tuple)["__new__"]
+_new_booking: Callable[[type[Booking], tuple[object, ...]], Booking] = vars(tuple)["__new__"]
 
 
-@dataclass(slots=True, eq=False)
-class Request:
-    """A call, who waits for it, and what to do with a reply that nobody waits for."""
+class Target:
+    """One key of a limiter: what all requests to it have in common."""
 
-    call: Call
-    future: asyncio.Future[Any]
-    unwanted: Callable[[Any], None] | None
+    __slots__ = ("identity", "keys", "rules", "script")
 
-    def settle(self, reply: Any) -> bool:
-        """Hand over the reply (or the error); return False if it comes too late."""
-        if self.future.done():
-            return False
+    def __init__(self, script: Script, keys: Sequence[str], rules: tuple[str, ...]) -> None:
+        self.script = script
+        self.keys = keys
+        self.rules = rules
+        self.identity = keys[0]
+
+    def call(self, operation: str, arguments: Iterable[str]) -> Call:
+        """Return the call of an operation at the server's own time."""
+        if operation == "reset":
+            return self.script, self.keys, (operation, "")
+        return self.script, self.keys, (operation, "", *self.rules, *arguments)
+
+    def booking(self, answer: str) -> Booking:
+        """Read the answer to one request."""
+        allowed, wait, binding, *rest = answer.split(",")
+        count = len(self.keys)
+        # Rounded up to the next microsecond: never early.
+        delay = 0.0 if wait == "0" else math.ceil(float(wait)) / MICROSECONDS
+        remaining = (float(rest[0]),) if count == 1 else tuple(map(float, rest[:count]))
+        decision = _new_decision(Decision, (allowed == "1", delay, int(binding), remaining))
+        return _new_booking(Booking, (decision, tuple(rest[count:]) or None))
+
+    def accepts(self, other: Target) -> bool:
+        """Whether requests to the other, which has the same keys, may travel with those to this one."""
+        return self is other or (self.script is other.script and self.rules == other.rules and self.keys == other.keys)
+
+
+Request: TypeAlias = tuple[asyncio.Future[Any], Target, str, tuple[str, ...], float]
+"""Who waits, target, operation, arguments (the costs first), max_wait in seconds."""
+
+Grant: TypeAlias = tuple[Request, Booking]
+"""What was booked for a request."""
+
+
+class Batch:
+    """Acquires on one key, with the same rules."""
+
+    __slots__ = ("groups", "size", "target")
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.groups: list[list[Request]] = []
+        self.size = 0
+
+    def add(self, request: Request) -> None:
+        """Append a request: to the last group, if it is equal."""
+        self.size += 1
+        if self.groups:
+            group = self.groups[-1]
+            head = group[0]
+            if head[4] == request[4] and head[3] == request[3]:
+                group.append(request)
+                return
+        self.groups.append([request])
+
+    def call(self) -> Call:
+        """Return the script call that carries all of them."""
+        arguments: list[str] = []
+        for group in self.groups:
+            head = group[0]
+            arguments += (str(len(group)), _patience(head[4]), *head[3])
+        return self.target.call("acquire", arguments)
+
+    def settle(self, reply: Any) -> list[Grant]:
+        """Tell everybody; return the grants that nobody waits for any more, in the order they were booked."""
         if isinstance(reply, Exception):
-            self.future.set_exception(as_outage(reply))
-        else:
-            self.future.set_result(reply)
-        return True
-
-    def undo(self, reply: Any) -> None:
-        """Take back what came too late."""
-        if self.unwanted and not isinstance(reply, Exception):
-            self.unwanted(reply)
-
-    def expire(self, message: str) -> None:
-        """Let go whoever still waits."""
-        if not self.future.done():
-            self.future.set_exception(StoreUnavailableError(message))
-
-
-class Lane:
-    """The way of one event loop to one client."""
-
-    def __init__(self, client: Any, timeout: float, connect_timeout: float) -> None:
-        self.client = client
-        self._timeout = timeout
-        # Connecting may take longer than anybody waits for it: it goes on behind their backs.
-        self._give_up = timeout + connect_timeout
-        self._loop = asyncio.get_running_loop()
-        self._arriving: list[Request] = []
-        self._waiting: list[Request] = []
-        self._sending: set[asyncio.Task[None]] = set()
-
-    async def ask(self, call: Call, unwanted: Callable[[Any], None] | None = None) -> Any:
-        """Return the reply. Raises StoreUnavailableError after `timeout` seconds or when Redis is away.
-
-        Errors that waiting cannot cure (authentication, permission, wrong type) are raised as they are.
-        """
-        future = self.send(call, unwanted)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            # Cancelled after the reply was set and before we woke up: it is ours to undo.
-            if unwanted and not future.cancelled() and future.exception() is None:
-                unwanted(future.result())
-            raise
-
-    def send(self, call: Call, unwanted: Callable[[Any], None] | None = None) -> asyncio.Future[Any]:
-        """Send with all others of this turn of the loop; the future has the reply."""
-        request = Request(call, self._loop.create_future(), unwanted)
-        if not self._arriving:
-            self._loop.call_soon(self._end_turn)
-        self._arriving.append(request)
-        return request.future
-
-    def send_and_forget(self, call: Call) -> None:
-        """Send a call whose fate nobody waits for."""
-        self.send(call).add_done_callback(_retrieve)
-
-    async def drain(self) -> None:
-        """Wait until everything that was sent has ended."""
-        while self._arriving or self._sending:
-            await asyncio.sleep(0)
-            if self._sending:
-                await asyncio.wait(self._sending)
-
-    def _end_turn(self) -> None:
-        turn, self._arriving = self._arriving, []
-        self._loop.call_later(self._timeout, self._expire, turn)
-        self._waiting += turn
-        self._pump()
-
-    def _pump(self) -> None:
-        # A later change may merge calls on the same key here, into one call that carries them all.
-        if self._waiting and len(self._sending) < WIDTH:
-            batch = [request for request in self._waiting if not request.future.done()]
-            self._waiting = []
-            if batch:
-                task = self._loop.create_task(self._send(batch))
-                self._sending.add(task)
-                task.add_done_callback(self._sent)
-
-    async def _send(self, batch: list[Request]) -> None:
-        replies: Sequence[Any]
-        try:
-            async with asyncio.timeout(self._give_up):
-                if len(batch) == 1:
-                    replies = [await run(self.client, *batch[0].call)]
-                else:
-                    replies = await run_all(self.client, [request.call for request in batch])
-        except Exception as error:
-            replies = [error] * len(batch)
-        answered = list(zip(batch, replies, strict=True))
-        late = [(request, reply) for request, reply in answered if not request.settle(reply)]
-        for request, reply in reversed(late):  # the last booking first: only the newest can be undone
-            request.undo(reply)
-
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        self._sending.discard(task)
-        self._pump()
-
-    def _expire(self, turn: list[Request]) -> None:
-        message = f"Redis did not answer within {self._timeout:g} seconds"
-        for request in turn:
-            request.expire(message)
+            for group in self.groups:
+                for request in group:
+                    fail(request, as_outage(reply))
+            return []
+        late: list[Grant] = []
+        answers = iter(as_text(reply).split(";"))
+        read = self.target.booking
+        for group in self.groups:
+            booking: Booking | None = None
+            for request in group:
+                if booking is None or booking.decision.allowed:  # a refusal speaks for the rest of its group
+                    booking = read(next(answers))
+                if not request[0].done():
+                    request[0].set_result(booking)
+                elif booking.decision.allowed:
+                    late.append((request, booking))
+        return late
 
 
-def as_outage(error: Exception) -> Exception:
-    """Return StoreUnavailableError for what time may cure, any other error as it is."""
-    away = isinstance(error, _OUTAGES) and not isinstance(error, _CONFIGURATION)
-    if not away and isinstance(error, ResponseError):
-        away = str(error).startswith(_OUTAGE_REPLIES)
-    if not away:
-        return error
-    what = str(error) if isinstance(error, RedisError) else type(error).__name__
-    outage = StoreUnavailableError(f"Redis is not available: {what}")
-    outage.__cause__ = error
-    return outage
+class Single:
+    """Any other operation."""
+
+    __slots__ = ("request",)
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+    def call(self) -> Call:
+        """Return the script call."""
+        return self.request[1].call(self.request[2], self.request[3])
+
+    def settle(self, reply: Any) -> list[Grant]:
+        """Tell the one who asked."""
+        if isinstance(reply, Exception):
+            fail(self.request, as_outage(reply))
+        elif not self.request[0].done():
+            self.request[0].set_result(reply)
+        return []
 
 
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()
+def load(requests: Iterable[Request]) -> list[Batch | Single]:
+    """Put requests that somebody still waits for into as few calls as their meaning allows.
+
+    An acquire joins the acquires on its key before it, unless another operation on that key came in between.
+    """
+    cargo: list[Batch | Single] = []
+    open_batches: dict[str, Batch] = {}
+    for request in requests:
+        if request[0].done():
+            continue
+        target = request[1]
+        if request[2] != "acquire":
+            open_batches.pop(target.identity, None)
+            cargo.append(Single(request))
+            continue
+        batch = open_batches.get(target.identity)
+        if batch is None or batch.size >= LARGEST or not batch.target.accepts(target):
+            batch = open_batches[target.identity] = Batch(target)
+            cargo.append(batch)
+        batch.add(request)
+    return cargo
+
+
+def fail(request: Request, error: Exception) -> None:
+    """Let go whoever still waits."""
+    if not request[0].done():
+        request[0].set_exception(error)
+
+
+def as_text(reply: Any) -> str:
+    """Return the text of a reply, whether the client decodes or not."""
+    return reply if isinstance(reply, str) else reply.decode()
+
+
+def _patience(max_wait: float) -> str:
+    return "0" if max_wait == 0.0 else text(max(-_LONGEST, min(max_wait * MICROSECONDS, _LONGEST)))

@@ -1,7 +1,7 @@
 """The Lua scripts: read from the package, known to the server by their SHA-1.
 
     script = script_for("gcra")
-    reply = await run(client, script, keys, arguments)
+    reply = await run(client, (script, keys, arguments))
 
 A script is three files in a row: what all share, one algorithm, the operations. The server's script cache is
 lost with every restart and failover, so every call is ready to send the source again.
@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from redis.exceptions import NoScriptError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +35,10 @@ class Script:
         return "EVAL", self.source, len(keys), *keys, *arguments
 
 
+Call: TypeAlias = tuple[Script, Sequence[str], Sequence[str]]
+"""A script, its keys and its arguments."""
+
+
 @functools.cache
 def script_for(algorithm: str) -> Script:
     """Return the script of one rate-limit algorithm."""
@@ -46,15 +48,16 @@ def script_for(algorithm: str) -> Script:
     return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-async def run(client: Any, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> Any:
-    """Run `script` in one round trip; in two if the server does not know it yet."""
+async def run(client: Any, call: Call) -> Any:
+    """Run a script in one round trip; in two if the server does not know it yet."""
+    script, keys, arguments = call
     try:
         return await client.execute_command(*script.by_sha(keys, arguments))
     except NoScriptError:
         return await client.execute_command(*script.by_source(keys, arguments))
 
 
-async def run_all(client: Any, calls: Sequence[tuple[Script, Sequence[str], Sequence[str]]]) -> list[Any]:
+async def run_all(client: Any, calls: Sequence[Call]) -> list[Any]:
     """Run many scripts in one round trip; return a reply or an exception for each.
 
     Those of which the server said that it does not know the script are sent once more with the source.

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 URL_VARIABLE = "RESILIENCE_REDIS_URL"
 
+HIGHEST_PORT = 55_535
+"""Servers of a cluster talk to each other on a second port, 10,000 above the first."""
+
 # The shell outlives neither us nor the server: when our end of its input closes, for whatever reason, the
 # server is killed; when the server ends first, so does the shell's last wait.
 _GUARD = 'exec 3<&0; "$@" </dev/null >/dev/null 2>&1 & echo $!; read -r _ <&3; kill -9 $!; wait'
@@ -93,10 +96,12 @@ def _running(binary: Path, port: int, folder: str, options: tuple[str, ...]) -> 
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port <= HIGHEST_PORT:
+            return port
 
 
 def _wait_until_it_answers(port: int, deadline: float) -> None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from resilience._validate import positive
 from resilience.limiter_state import LimiterSpec
 from resilience.store import Store
-from resilience_redis.batch import Lane
 from resilience_redis.client import check_client, client_from_url, retries_of, twin_of
+from resilience_redis.lane import Lane
 from resilience_redis.limiter import RedisLimiter
 
 if TYPE_CHECKING:

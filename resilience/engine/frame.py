@@ -12,11 +12,13 @@ import keyword
 import linecache
 import weakref
 from _thread import get_ident
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from .. import clock
+from .._deadlines import close_scopes, in_trio, open_scopes
 from .._sweep import Sweep, current_task_of
 from ..call import Call, Handler, Operation
 from ..outcome import Outcome, rejected
@@ -36,6 +38,7 @@ class Frame:
 
     def __init__(self, plain: Handler, inner: Handler, steps: Sequence[Step], operation: Operation) -> None:
         self._inner = inner
+        self._trio: Handler | None = None
         self._operation = operation
         timeouts = [step.fragment.policy for step in reversed(steps) if isinstance(step.fragment.policy, Timeout)]
         # Nothing is awaited between the outermost and the innermost deadline: one entry stands for all.
@@ -45,7 +48,7 @@ class Frame:
             "Call": Call,
             "SUCCESS": SUCCESS,
             "plain": plain,
-            "unwind": Unwinder(steps, self._sweep).unwind,
+            "unwind": Unwinder(steps).unwind,
             "operation": operation,
             "classifier": operation.classifier,
         }
@@ -56,6 +59,10 @@ class Frame:
                 "alarms": self._sweep.alarms,
                 "current_task_of": current_task_of,
                 "get_ident": get_ident,
+                "in_trio": in_trio,
+                "on_trio": self._on_trio,
+                "open_scopes": open_scopes,
+                "close_scopes": close_scopes,
             }
         for part in self._fragments:
             self._names |= part.names
@@ -67,6 +74,13 @@ class Frame:
         body = self._body("call", "inner(call)", record=True, outcome=False)
         handler: Handler = self._compile("handle", "call", body, {"inner": self._inner})
         return handler
+
+    def _on_trio(self, call: Call) -> Awaitable[Any]:
+        """Run a call in the frame for trio, which is made when it is first needed."""
+        if self._trio is None:
+            body = self._body("call", "inner(call)", record=True, outcome=False, loop=_TRIO)
+            self._trio = self._compile("handle_on_trio", "call", body, {"inner": self._inner})
+        return self._trio(call)
 
     def outcome(self) -> Callable[..., Coroutine[Any, Any, Outcome[Any]]]:
         """The frame that takes a function with its arguments and returns an Outcome."""
@@ -105,33 +119,31 @@ class Frame:
         weakref.finalize(function, linecache.cache.pop, filename, None).atexit = False
         return function
 
-    def _body(self, call: str, invoke: str, *, record: bool, outcome: bool) -> list[str]:
+    def _body(self, call: str, invoke: str, *, record: bool, outcome: bool, loop: _Loop | None = None) -> list[str]:
         """The whole of every frame: look, take, await, give back."""
-        parts, swept = self._fragments, self._sweep is not None
-        task = "task" if swept else "None"
+        parts = self._fragments
+        loop = loop or (_UNTIMED if self._sweep is None else _ASYNCIO)
         kept = "".join(f"{part.kept}, " for part in reversed(parts))
-        refuse = [condition for part in parts for condition in part.refuse]
-        timed = swept or any(part.timed for part in parts)
-        lines = ["moment = now()" if timed else "moment = 0.0", *(_ATTACH if swept else [])]
+        timed = self._sweep is not None or any(part.timed for part in parts)
+        lines = ["moment = now()" if timed else "moment = 0.0"]
+        lines += loop.attach if loop is not _ASYNCIO else [*_attach(outcome), *loop.attach]
         lines += [line for part in parts for line in part.read]
-        if record:
-            refuse = [*_NOT_AS_BUILT, *refuse]
-        first, *others = [*(_NOT_SWEPT if swept else []), *refuse] or ["False"]
+        refuse = [*loop.refuse, *(_NOT_AS_BUILT if record else []), *(line for part in parts for line in part.refuse)]
+        first, *others = refuse or ["False"]
         lines += ["if (", f"    {first}", *(f"    or {condition}" for condition in others), "):"]
         lines += [f"    {line}" for line in [*self._rejected(outcome), *_handed_over("plain(CALL)", outcome)]]
-        lines += [line for part in parts for line in part.commit]
-        lines += ["live[task] = moment"] if swept else []
+        lines += [*(line for part in parts for line in part.commit), *loop.arm]
         lines += ["try:", f"    result = await {invoke}", "except BaseException as error:"]
-        # A task that is destroyed with its loop may find the table in use by another loop.
-        lines += ["    live.pop(task, None)"] if swept else []
-        lines += ["    failure = error", "else:"]
-        good = [*_RELEASE] if swept else []
-        good += self._judged(_handed_over(f"unwind(CALL, moment, ({kept}), {task}, result, None)", outcome), record)
-        good += [line for part in reversed(parts) for line in part.done]
+        lines += [*(f"    {line}" for line in loop.broken), "    failure = error", "else:"]
+        good = [*loop.returned]
+        good += self._judged(
+            _handed_over(f"unwind(CALL, moment, ({kept}), {loop.alive}, result, None)", outcome), record
+        )
+        good += [*loop.over, *(line for part in reversed(parts) for line in part.done)]
         good += ["return Outcome(result)" if outcome else "return result"]
         lines += [f"    {line}" for line in good]
         # Out of the except block, so that the error is no context of what further attempts raise.
-        unwinding = _handed_over(f"unwind(CALL, moment, ({kept}), {task}, None, failure)", outcome)
+        unwinding = _handed_over(f"unwind(CALL, moment, ({kept}), {loop.dead}, None, failure)", outcome)
         lines += ["try:", *(f"    {line}" for line in unwinding), "finally:", "    failure = None"]
         return [line.replace("CALL", call) for line in lines]
 
@@ -166,16 +178,56 @@ def _handed_over(awaitable: str, outcome: bool) -> list[str]:
     ]
 
 
-_ATTACH = [
-    "task = current_task_of(sweep.loop) if get_ident() == sweep.thread and sweep.ticking else None",
-    "if task is None:",
-    "    task = sweep.attach()",
-]
+@dataclass(frozen=True)
+class _Loop:
+    """How a frame keeps its deadlines under one kind of event loop."""
+
+    attach: Sequence[str] = ()
+    refuse: Sequence[str] = ()
+    arm: Sequence[str] = ()
+    broken: Sequence[str] = ()
+    """First lines when the call raised."""
+    returned: Sequence[str] = ()
+    """First lines when it returned."""
+    over: Sequence[str] = ()
+    """Further lines when that was all, and nothing is unwound."""
+    alive: str = "None, ()"
+    """The task and the open alarms, for unwinding a call that returned."""
+    dead: str = "None, ()"
+    """The same for one that raised."""
+
+
+_UNTIMED = _Loop()
+_ASYNCIO = _Loop(
+    attach=["    task = sweep.attach()"],
+    refuse=["task is None", "task in live", "task.cancelling()"],
+    arm=["live[task] = moment"],
+    # A task that is destroyed with its loop may find the table in use by another loop.
+    broken=["live.pop(task, None)"],
+    returned=["del live[task]", "if alarms:", "    sweep.disarm(task)"],
+    alive="task, ()",
+    dead="task, alarms.pop(task, ())",
+)
+_TRIO = _Loop(
+    arm=["scopes = open_scopes(sweep.limits)"],
+    over=["close_scopes(scopes)"],
+    alive="None, scopes",
+    dead="None, scopes",
+)
+
+
+def _attach(outcome: bool) -> list[str]:
+    """Lines that find the task, or send the call to the frame for trio."""
+    return [
+        "task = current_task_of(sweep.loop) if get_ident() == sweep.thread else None",
+        "if task is None:",
+        "    if in_trio():",
+        *(f"        {line}" for line in _handed_over("on_trio(CALL)", outcome)),
+    ]
+
+
 # A record may ask for another partition or weight than those whose state is written into the frame.
-_OWN_STATE = ["call.key", "call.cost != 1"]
-_NOT_SWEPT = ["task is None", "task in live", "task.cancelling()"]
 _NOT_AS_BUILT = ["call.key", "call.cost != 1", "call.operation.classifier is not classifier"]
-_RELEASE = ["del live[task]", "if alarms:", "    sweep.disarm(task)"]
 
 
 class _Signature:

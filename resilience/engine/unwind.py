@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from .. import clock
-from .._deadlines import AsyncioAlarm
-from .._sweep import Sweep
+from .._deadlines import Alarm, AsyncioAlarm
 from ..call import Call, Handler
 from ..policies.retry import Retry
 from ..policies.timeout import Armed, Timeout
@@ -28,9 +27,8 @@ class Step:
 class Unwinder:
     """Lets the policies of a frame leave, innermost first, exactly as their hooks would have."""
 
-    def __init__(self, steps: Sequence[Step], sweep: Sweep | None) -> None:
+    def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = steps
-        self._sweep = sweep
 
     async def unwind(
         self,
@@ -38,6 +36,7 @@ class Unwinder:
         moment: float,
         kept: Sequence[Any],
         task: asyncio.Task[Any] | None,
+        alarms: Sequence[Alarm],
         result: Any,
         error: BaseException | None,
     ) -> Any:
@@ -46,7 +45,7 @@ class Unwinder:
         `kept` is what the frame noted for each step. Returns or raises what the whole pipeline does, after more
         attempts if a Retry wants them.
         """
-        tokens = self._tokens(moment, kept, task, error)
+        tokens = self._tokens(moment, kept, task, list(alarms), error)
         for step, token in zip(self._steps, tokens, strict=True):
             policy = step.fragment.policy
             try:
@@ -73,10 +72,14 @@ class Unwinder:
             error = context = None  # a frame and a traceback that hold each other would wait for the collector
 
     def _tokens(
-        self, moment: float, kept: Sequence[Any], task: asyncio.Task[Any] | None, error: BaseException | None
+        self,
+        moment: float,
+        kept: Sequence[Any],
+        task: asyncio.Task[Any] | None,
+        alarms: list[Alarm],
+        error: BaseException | None,
     ) -> list[Any]:
-        """What the hooks would have made on entry."""
-        alarms = self._sweep.alarms.pop(task, []) if self._sweep is not None and task is not None else []
+        """What the hooks would have made on entry; `alarms` are those of all timeouts, outermost first, or none."""
         # A cancellation that no alarm brought about is not retried: then no deadline is still to come.
         goes_on = bool(alarms) or error is None or isinstance(error, Exception)
         outside_of_retry = False

@@ -173,20 +173,33 @@ def _ours(place: Place, limit: int) -> Decide:
     return decide
 
 
+class _Recording(Redis):
+    """Remembers the last command that was sent."""
+
+    last: tuple[Any, ...] = ()
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        self.last = args
+        plain: Any = super()
+        return await plain.execute_command(*args, **options)
+
+
 def _bare(place: Place, limit: int) -> Decide:
-    """Our script with the same arguments, sent by hand."""
-    limiter = _limiter(place.client, limit)
-    script, keys, arguments = limiter._call("acquire", "tenant", "0", limiter._arguments(1))
-    command = script.by_sha(keys, arguments)
-    loaded = False
+    """The very command that our store sends for one decision, by hand."""
+    command: tuple[Any, ...] = ()
 
     async def decide() -> bool:
-        nonlocal loaded
-        if not loaded:
-            await place.client.script_load(script.source)
-            loaded = True
-        reply = await place.client.execute_command(*command)
-        return int(reply[0]) == 1
+        nonlocal command
+        if not command:
+            recording = _Recording(connection_pool=place.client.connection_pool)
+            limiter = _limiter(recording, limit)
+            for _ in range(2):  # the first may have to bring the source
+                await limiter.acquire("tenant", (1,), 0.0)
+            command = recording.last
+            assert command[0] == "EVALSHA"
+            await limiter.reset("tenant")
+        reply: str | bytes = await place.client.execute_command(*command)
+        return reply[:1] in ("1", b"1")
 
     return decide
 

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from functools import partial
 from typing import Any
 
+import anyio
 import pytest
 
-from resilience import Timeout, events
-from resilience.events import CircuitOpened, Event, PermitAwaited
+from resilience import Bulkhead, CircuitBreaker, RateLimiter, Retry, Timeout, events
+from resilience.events import CircuitOpened, Event
+from resilience.policies import bulkhead, circuit_breaker, rate_limiter, retry, timeout
 from resilience.testing import HANG, EventRecorder, FaultScript
 from tests.support.engine import Engine
 
@@ -39,9 +42,9 @@ async def test_a_listener_that_raises_is_logged_and_breaks_nothing(
     def broken(event: Event) -> None:
         raise ZeroDivisionError(event.kind)
 
-    timeout = Timeout(1, listeners=[broken, recorder])
+    policy = Timeout(1, listeners=[broken, recorder])
     with caplog.at_level(logging.ERROR, logger="resilience"):
-        outcome = await engine(timeout).outcome(FaultScript(HANG))
+        outcome = await engine(policy).outcome(FaultScript(HANG))
     assert isinstance(outcome.error, TimeoutError)
     assert recorder.kinds() == ["call_timed_out"]
     (record,) = caplog.records
@@ -51,18 +54,18 @@ async def test_a_listener_that_raises_is_logged_and_breaks_nothing(
 
 
 async def test_a_listener_may_stop_listening_while_it_is_told(engine: Engine) -> None:
-    timeout = Timeout(1)
+    policy = Timeout(1)
     heard: list[Event] = []
 
     def once(event: Event) -> None:
         heard.append(event)
         stop()
 
-    stop = timeout.listen(once)
+    stop = policy.listen(once)
     recorder = EventRecorder()
-    timeout.listen(recorder)
+    policy.listen(recorder)
     for _ in range(2):
-        await engine(timeout).outcome(FaultScript(HANG))
+        await engine(policy).outcome(FaultScript(HANG))
     assert len(heard) == 1
     assert len(recorder.events) == 2
 
@@ -73,6 +76,29 @@ def test_a_listener_must_be_callable() -> None:
         Timeout(1).listen(wrong)
 
 
-def test_nothing_is_built_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert PermitAwaited("a", "b", "", 1.0) == PermitAwaited("a", "b", "", 1.0)
-    assert Timeout(1).listeners == []
+async def test_no_event_is_built_while_nobody_listens(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+
+    def note(name: str, *fields: object) -> None:
+        built.append(name)
+
+    for module in (bulkhead, circuit_breaker, rate_limiter, retry, timeout):
+        for name in ("CallTimedOut", "RetryScheduled", "RetryGaveUp", "CircuitOpened", "PermitAwaited"):
+            monkeypatch.setattr(module, name, partial(note, name), raising=False)
+
+    async def storm(*listeners: EventRecorder) -> None:
+        protected = engine(
+            Bulkhead(1, queue=9, listeners=listeners),
+            Retry(2, random=lambda: 0.0, listeners=listeners),
+            CircuitBreaker(count=2, minimum_calls=2, listeners=listeners),
+            RateLimiter("1/s", burst=1, listeners=listeners),
+            Timeout(1, listeners=listeners),
+        )
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(protected.outcome, FaultScript(HANG, repeat=True))
+
+    await storm()
+    assert built == []
+    await storm(EventRecorder())
+    assert set(built) >= {"CallTimedOut", "RetryScheduled", "CircuitOpened", "PermitAwaited"}

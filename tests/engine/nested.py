@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -120,7 +121,7 @@ class Program:
                 task.cancel()
         for index, task in enumerate(tasks):
             outcome = "cancelled" if task.cancelled() else type(task.exception()).__name__
-            self.trace.append((index, outcome, task.cancelling()))
+            self.trace.append((math.inf, index, outcome, task.cancelling()))
         await asyncio.sleep(300)
 
     async def victim(self, index: int, victim: Victim) -> None:

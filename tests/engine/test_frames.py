@@ -8,7 +8,7 @@ import linecache
 import traceback
 import weakref
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -415,10 +415,8 @@ def test_exceptions_are_freed_without_the_collector(fused: bool, work: Work, att
         guarded = pipeline(failing)
         for use in (guarded, lambda: pipeline.call(failing), lambda: pipeline.outcome(failing)):
             freed.clear()
-            try:
+            with suppress(KeyError, TimedOutError):
                 await use()
-            except (KeyError, TimedOutError):
-                pass
             await anyio.sleep(1)  # asyncio's own references end with the turn of its loop
             assert len(freed) == attempts
 
@@ -474,7 +472,6 @@ CONTEXTS = {
     ("retry", "_with_context", False): ["ArithmeticError"],
     ("retry", "_with_context", True): ["ArithmeticError", "OSError"],
     ("timeouts", "_hang", False): ["CancelledError"],
-    ("timeouts", "_hang", True): ["CancelledError", "OSError"],
     ("broken predicate", "_with_context", True): ["KeyError", "ArithmeticError", "OSError"],
     ("broken predicate", "_hang", False): ["TimedOutError", "CancelledError"],
     ("two broken predicates", "_fail", False): ["ZeroDivisionError", "KeyError"],

@@ -84,7 +84,7 @@ class Model:
             return [""] * len(self.rules)
         return self.marks[-1 - step.mark]
 
-    def apply(self, step: Step, now: float) -> list[str] | int:
+    def apply(self, step: Step, now: float) -> str | int:
         costs = self.costs(step)
         if step.operation == "acquire":
             decision, states = decide(self.rules, self.states, now, costs, step.max_wait)
@@ -102,7 +102,7 @@ class Model:
             self.states = [None] * len(self.rules)
             return held
         numbers = (decision.wait, decision.binding, *decision.remaining)
-        return ["1" if decision.allowed else "0", *map(text, numbers), *marks]
+        return ",".join(("1" if decision.allowed else "0", *map(text, numbers), *marks))
 
     def refund(self, step: Step, now: float, costs: list[float]) -> int:
         stamp = self.stamp(step)
@@ -122,6 +122,18 @@ def _words(numbers: float | Sequence[float]) -> str:
 def _entries(log: Sequence[float]) -> list[str]:
     """A log as the server keeps it: the units in it, then "time units" of each entry."""
     return [text(log[0]), *(text(*log[index : index + 2]) for index in range(1, len(log), 2))]
+
+
+def arguments(model: Model, steps: Sequence[Step], now: int) -> list[str]:
+    """What the script is told of one operation, or of several acquires at once."""
+    said = [steps[0].operation, str(now)]
+    for rule in model.rules:
+        said += [text(rule.limit), text(rule.period), text(rule.burst)]
+    for step in steps:
+        said += ["1", text(step.max_wait)] if step.operation == "acquire" else []
+        said += map(text, model.costs(step))
+        said += model.stamp(step) if step.operation == "refund" else []
+    return said
 
 
 def _decoded(reply: Any) -> Any:
@@ -159,12 +171,7 @@ def test_lua_and_python_agree(algorithm: str, plain_redis: Any, redis_prefix: st
         with plain_redis.pipeline(transaction=False) as pipeline:
             for step in history:
                 now += step.elapsed
-                arguments = [step.operation, str(now), text(step.max_wait)]
-                for rule, cost in zip(rules, model.costs(step), strict=True):
-                    arguments += [text(rule.limit), text(rule.period), text(rule.burst), text(cost)]
-                if step.operation == "refund":
-                    arguments += model.stamp(step)
-                pipeline.execute_command(*script.by_sha(keys, arguments))
+                pipeline.execute_command(*script.by_sha(keys, arguments(model, [step], now)))
                 expected.append(model.apply(step, float(now)))
                 for key, state in zip(keys, model.states, strict=True):
                     if algorithm == "sliding_log":
