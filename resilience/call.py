@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from .verdict import DEFAULT_CLASSIFIER, Classifier
@@ -129,13 +130,15 @@ class Lease:
     verdict. A Retry that discards a result closes what its attempt held.
     """
 
-    __slots__ = ("_clamp", "_deadline", "_held", "call")
+    __slots__ = ("_clamp", "_deadline", "_held", "call", "expired")
 
     def __init__(self) -> None:
         self.call: Call | None = None
         self._held: list[Held] = []
         self._clamp: Clamp | None = None
         self._deadline = 0.0
+        self.expired: tuple[object, BaseException, BaseException] | None = None
+        """The clamp whose deadline passed, what it raised, and the cancellation by which it ended the step."""
 
     def hold(self, guard: Guard[Any], call: Call, token: Any, result: Any) -> None:
         """Keep `guard` entered; called once by each guard, innermost first."""
@@ -155,8 +158,16 @@ class Lease:
         return await self._clamp.run_until(self.call, self._deadline, step)
 
     def close(self, error: BaseException | None = None) -> None:
-        """Let all guards leave; `error` is what broke the result. Doing it again does nothing."""
+        """Let all guards leave; `error` is what broke the result. Doing it again does nothing.
+
+        Guards inside the Timeout that ended the result see the cancellation, not the timeout made of it further out.
+        """
         held, self._held, self._clamp = self._held, [], None
+        if self.expired is not None and error is self.expired[1]:
+            clamp, _, cancellation = self.expired
+            inside = list(takewhile(lambda one: one[0] is not clamp, held))
+            leave_all(inside, cancellation)
+            held = held[len(inside) :]
         leave_all(held, error)
 
 

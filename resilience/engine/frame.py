@@ -131,7 +131,7 @@ class Frame:
         refuse = [*loop.refuse, *(_NOT_AS_BUILT if record else []), *(line for part in parts for line in part.refuse)]
         first, *others = refuse or ["False"]
         lines += ["if (", f"    {first}", *(f"    or {condition}" for condition in others), "):"]
-        lines += [f"    {line}" for line in [*self._rejected(outcome), *_handed_over("plain(CALL)", outcome)]]
+        lines += [f"    {line}" for line in [*self._rejected(record, outcome), *_handed_over("plain(CALL)", outcome)]]
         lines += [*(line for part in parts for line in part.commit), *loop.arm]
         lines += ["try:", f"    result = await {invoke}", "except BaseException as error:"]
         lines += [*(f"    {line}" for line in loop.broken), "    failure = error", "else:"]
@@ -147,14 +147,15 @@ class Frame:
         lines += ["try:", *(f"    {line}" for line in unwinding), "finally:", "    failure = None"]
         return [line.replace("CALL", call) for line in lines]
 
-    def _rejected(self, outcome: bool) -> list[str]:
+    def _rejected(self, record: bool, outcome: bool) -> list[str]:
         """Lines for a refusal by the outermost policy, which has nothing to leave."""
         heard = [f"not {name}.listeners" for name in self._names if name.startswith("observer")]
         outermost = self._fragments[len(heard)] if len(heard) < len(self._fragments) else None
         if outermost is None:
             return []
         lines = [line.replace("REJECT", "return rejected" if outcome else "raise") for line in outermost.refused]
-        return [f"if {' and '.join(heard)}:", *(f"    {line}" for line in lines)] if heard and lines else lines
+        conditions = ["not call.key", *heard] if record else heard  # a record may ask for another circuit
+        return [f"if {' and '.join(conditions)}:", *(f"    {line}" for line in lines)] if conditions and lines else lines
 
     def _judged(self, hand_over: list[str], record: bool) -> list[str]:
         """Lines for calls that returned but are not simply over: a bad value, or one that is still alive."""

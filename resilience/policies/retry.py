@@ -130,6 +130,9 @@ class Retry(Policy):
                 result, error = await proceed(call), None
             except Exception as raised:
                 error = raised
+            except BaseException:  # a cancelled call leaves nothing behind, not even the price of its last retry
+                self._cancel(sequence)
+                raise
 
     def clean(self, call: Call) -> bool:
         """Settle a success at the first attempt; False if the returned value has to be judged first."""
@@ -157,10 +160,11 @@ class Retry(Policy):
     def _delay(self, call: Call, sequence: _Sequence, result: Any, error: Exception | None) -> float | None:
         """Seconds until the next attempt; None to end here, settled with the budget."""
         judge = self.classifier or call.operation.classifier
+        verdict = SUCCESS
         if error is not None:
             verdict = judge.error(error)
-        else:
-            verdict = SUCCESS if judge.result is None else judge.result(result)
+        elif judge.result is not None:
+            verdict = judge.result(result)
         advice = _NO_ADVICE
         if error is not None or verdict is not SUCCESS:  # a success has nothing to ask of those who retry
             advice = judge.advice(result, error) or _NO_ADVICE

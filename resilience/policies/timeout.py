@@ -9,7 +9,7 @@ Outermost in a pipeline it limits the whole operation, innermost each attempt.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from .. import clock
 from .._deadlines import Alarm, arm
@@ -54,7 +54,7 @@ class Timeout(Guard[Armed]):
     def leave(self, call: Call, token: Armed, result: Any, error: BaseException | None) -> None:
         """Take the deadline back. Raises TimedOutError if it ended the call."""
         if token.alarm is not None and token.alarm.disarm(error):
-            self._expired(call, error)
+            raise self._timed_out(call) from error
 
     def suspend(self, call: Call, token: Armed) -> Armed:
         """Hand the rest of the deadline to the lease, which has one task per step."""
@@ -71,16 +71,19 @@ class Timeout(Guard[Armed]):
             result = await step()
         except BaseException as error:
             if alarm.disarm(error):
-                self._expired(call, error)
+                timed_out = self._timed_out(call)
+                if call.lease is not None:
+                    call.lease.expired = self, timed_out, error
+                raise timed_out from error
             raise
         alarm.disarm(None)
         return result
 
-    def _expired(self, call: Call, cause: BaseException | None) -> NoReturn:
+    def _timed_out(self, call: Call) -> TimedOutError:
         if self.listeners:
             self.emit(CallTimedOut(call.operation.name, self.name, self.seconds))
-        raise TimedOutError(
+        return TimedOutError(
             f"{call.operation.name} did not finish within {self.seconds:g} s",
             policy=self.name,
             seconds=self.seconds,
-        ) from cause
+        )

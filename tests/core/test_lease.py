@@ -72,6 +72,20 @@ async def test_of_several_deadlines_the_earliest_counts(engine: Engine) -> None:
         await lease.step(FaultScript(KeyError))
 
 
+@pytest.mark.parametrize(("whole", "attempt", "failures"), [(2.0, 5.0, 0), (5.0, 2.0, 1)])
+@pytest.mark.filterwarnings("ignore::resilience.HazardWarning")
+async def test_a_timeout_further_out_is_no_failure_of_the_dependency(
+    engine: Engine, whole: float, attempt: float, failures: int
+) -> None:
+    breaker, lease = CircuitBreaker(), Lease()
+    protected = engine(Timeout(whole, name="whole"), breaker, Timeout(attempt, name="attempt"))
+    await protected.run(streamed(lease, "headers"))
+    with pytest.raises(TimedOutError) as caught:
+        await lease.step(anyio.sleep_forever)
+    lease.close(caught.value)
+    assert (breaker.metrics().calls, breaker.metrics().failures) == (failures, failures)
+
+
 async def test_steps_without_a_deadline_are_just_awaited() -> None:
     assert await Lease().step(FaultScript("part")) == "part"
 

@@ -51,6 +51,11 @@ def stack(**options: Any) -> Pipeline:
     )
 
 
+def guard(pipeline: Any, function: Any) -> Any:
+    """Decorate a function of which nothing is known."""
+    return pipeline(function)
+
+
 def source_of(function: Any) -> str:
     return str(getattr(function, "__resilience_source__", ""))
 
@@ -206,7 +211,7 @@ def test_a_name_of_the_frames_own_can_be_used_by_a_function(name: str) -> None:
     exec(f"async def takes({name}, *, other={name!r}): return ('takes', {name}, other)", made)
     exec(f"async def takes_default(default_{name}=1, {name}=2): return (default_{name}, {name})", made)
     pipeline = stack()
-    named, takes, default = pipeline(made[name]), pipeline(made["takes"]), pipeline(made["takes_default"])
+    named, takes, default = (guard(pipeline, made[fn]) for fn in (name, "takes", "takes_default"))
 
     async def main() -> None:
         for turn in range(3):
@@ -338,6 +343,21 @@ def test_a_frame_follows_its_policies() -> None:
             await bulkhead.drain()  # the call under way gives its permit back on the fast path, and ends this
         with pytest.raises(BulkheadFullError):
             await work()
+
+    run(main)
+
+
+@pytest.mark.parametrize("make", [Pipeline, lambda breaker: breaker])
+def test_an_open_circuit_refuses_no_call_of_another_key(make: Callable[[CircuitBreaker], Any]) -> None:
+    policy = make(CircuitBreaker(count=1, minimum_calls=1))
+
+    async def main() -> None:
+        await policy.outcome(_fail)
+        assert (await policy.outcome(nothing)).rejected
+        assert (await policy.bind(key="other").outcome(nothing)).ok
+        await policy.bind(key="other").outcome(_fail)
+        assert (await policy.bind(key="other").outcome(nothing)).rejected
+        assert (await policy.bind(key="third").outcome(nothing)).ok
 
     run(main)
 

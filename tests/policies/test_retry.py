@@ -27,7 +27,7 @@ from resilience import (
 )
 from resilience.call import Call, Lease, Operation
 from resilience.events import RetryGaveUp, RetryScheduled
-from resilience.testing import Delay, EventRecorder, FaultScript, run
+from resilience.testing import HANG, Delay, EventRecorder, FaultScript, run
 from tests.support.engine import Engine
 from tests.support.failures import DownError, always, broken, is_bad, is_down
 from tests.support.scopes import cancelled_after
@@ -357,6 +357,14 @@ async def test_a_budget_is_shared_by_name_and_store() -> None:
     assert Retry(name="same", store=store).budget is not Retry(name="other", store=store).budget
     assert Retry().budget is not Retry().budget
     assert Retry(budget=None, name="same", store=store).budget is None
+
+
+async def test_a_cancelled_retry_costs_nothing(engine: Engine) -> None:
+    budget = TokenBudget()
+    async with cancelled_after(1.5) as scope:
+        await engine(steady(budget=budget)).call(FaultScript(DownError, HANG))
+    assert scope.cancelled_caught
+    assert budget.tokens == 500
 
 
 async def test_a_cancelled_pause_costs_nothing(engine: Engine) -> None:
