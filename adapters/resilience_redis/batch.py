@@ -1,7 +1,7 @@
 """Acquires on one key in one script call: each is answered as if it had come alone, in order of arrival.
 
     cargo = load(requests)                      # one batch per key, in the order that keeps the meaning
-    replies = await run_all(client, [each.call() for each in cargo])
+    replies = await run_all(wire.exchange, [each.call() for each in cargo])
     late = [each.settle(reply) for each, reply in zip(cargo, replies)]
 
 A batch tells the rules once and equal requests once with their number; the script loads the states once, decides
@@ -20,9 +20,6 @@ from resilience.machines.rate_limiter import Decision
 from resilience.machines.rate_limiter.rule import text
 from resilience_redis.outage import as_outage
 from resilience_redis.scripts import Call, Script
-
-LARGEST = 250
-"""Requests of one script call: none blocks the server for more than about a millisecond."""
 
 MICROSECONDS = 1e6
 _LONGEST = 9e15
@@ -49,15 +46,16 @@ class Target:
             return self.script, self.keys, (operation, "")
         return self.script, self.keys, (operation, "", *self.rules, *arguments)
 
-    def booking(self, answer: str) -> Booking:
-        """Read the answer to one request."""
-        allowed, wait, binding, *rest = answer.split(",")
+    def booking(self, fields: Sequence[str], at: int = 0) -> Booking:
+        """Read the answer to one request, which begins at a field of the reply."""
         count = len(self.keys)
+        allowed, wait, first = fields[at] == "1", fields[at + 1], at + 3
         # Rounded up to the next microsecond: never early.
         delay = 0.0 if wait == "0" else math.ceil(float(wait)) / MICROSECONDS
-        remaining = (float(rest[0]),) if count == 1 else tuple(map(float, rest[:count]))
-        decision = _new_decision(Decision, (allowed == "1", delay, int(binding), remaining))
-        return _new_booking(Booking, (decision, tuple(rest[count:]) or None))
+        remaining = (float(fields[first]),) if count == 1 else tuple(map(float, fields[first : first + count]))
+        decision = _new_decision(Decision, (allowed, delay, int(fields[at + 2]), remaining))
+        stamp = tuple(fields[first + count : first + 2 * count]) if allowed else None
+        return _new_booking(Booking, (decision, stamp))
 
     def accepts(self, other: Target) -> bool:
         """Whether requests to the other, which has the same keys, may travel with those to this one."""
@@ -108,16 +106,21 @@ class Batch:
                     fail(request, as_outage(reply))
             return []
         late: list[Grant] = []
-        answers = iter(as_text(reply).split(";"))
-        read = self.target.booking
+        read, fields, at = self.target.booking, fields_of(reply), 0
+        refusal = 3 + len(self.target.keys)
+        grant = refusal + len(self.target.keys)
         for group in self.groups:
             booking: Booking | None = None
+            allowed = True
             for request in group:
-                if booking is None or booking.decision.allowed:  # a refusal speaks for the rest of its group
-                    booking = read(next(answers))
+                if allowed:  # a refusal speaks for the rest of its group
+                    booking = read(fields, at)
+                    allowed = booking[0][0]
+                    at += grant if allowed else refusal
+                assert booking is not None
                 if not request[0].done():
                     request[0].set_result(booking)
-                elif booking.decision.allowed:
+                elif allowed:
                     late.append((request, booking))
         return late
 
@@ -159,7 +162,7 @@ def load(requests: Iterable[Request]) -> list[Batch | Single]:
             cargo.append(Single(request))
             continue
         batch = open_batches.get(target.identity)
-        if batch is None or batch.size >= LARGEST or not batch.target.accepts(target):
+        if batch is None or batch.size >= target.script.largest or not batch.target.accepts(target):
             batch = open_batches[target.identity] = Batch(target)
             cargo.append(batch)
         batch.add(request)
@@ -172,9 +175,9 @@ def fail(request: Request, error: Exception) -> None:
         request[0].set_exception(error)
 
 
-def as_text(reply: Any) -> str:
-    """Return the text of a reply, whether the client decodes or not."""
-    return reply if isinstance(reply, str) else reply.decode()
+def fields_of(reply: str | bytes) -> list[str]:
+    """Return the fields of a reply, whether the client decodes or not."""
+    return (reply if isinstance(reply, str) else reply.decode()).split(",")
 
 
 def _patience(max_wait: float) -> str:

@@ -1,7 +1,7 @@
 """Requests of one turn of the event loop travel together.
 
     lane = Lane(client, timeout=0.05, connect_timeout=1.0)
-    booking = await lane.ask(target, "acquire", costs, max_wait=2.0)
+    booking = await lane.send(target, "acquire", costs, max_wait=2.0)
 
 Whoever asks waits at most `timeout` seconds. The command itself is never cancelled with its caller: that would
 drop the connection and leave open whether it was carried out. It ends by itself or is given up later, and what
@@ -14,13 +14,15 @@ waits in line, so a server that hangs holds a few connections, not one per call.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine
+from itertools import chain
 from typing import Any, cast
 
 from resilience.errors import StoreUnavailableError
 from resilience.limiter_state import Booking
 from resilience_redis.batch import Batch, Grant, Request, Single, Target, fail, load
-from resilience_redis.scripts import run, run_all
+from resilience_redis.scripts import run_all
+from resilience_redis.wire import Wire
 
 WIDTH = 8
 """Round trips of one loop that may be under way at once."""
@@ -40,89 +42,110 @@ class _Turn:
             fail(request, StoreUnavailableError(message))
 
 
+class _Trip:
+    """What is under way, and when it is given up even if nobody waits for it."""
+
+    __slots__ = ("give_up", "turns")
+
+    def __init__(self, give_up: float) -> None:
+        self.give_up = give_up
+        self.turns: list[_Turn] = []
+
+
 class Lane:
     """The way of one event loop to one client."""
 
     def __init__(self, client: Any, timeout: float, connect_timeout: float) -> None:
-        self.client = client
+        self.wire = Wire(client)
         self._timeout = timeout
         # Connecting may take longer than anybody waits for it: it goes on behind their backs.
-        self._connect_timeout = connect_timeout
+        self._give_up = timeout + connect_timeout
         self._loop = asyncio.get_running_loop()
         self._arriving: list[Request] = []
         self._waiting: list[_Turn] = []
-        self._sending: dict[asyncio.Task[None], tuple[float, list[_Turn]]] = {}
+        self._sending: dict[asyncio.Task[None], _Trip] = {}
         self._timer: asyncio.TimerHandle | None = None
-
-    async def ask(self, target: Target, operation: str, arguments: tuple[str, ...], max_wait: float = 0.0) -> Any:
-        """Return the booking of an acquire, the bare reply of any other operation.
-
-        Raises StoreUnavailableError after `timeout` seconds or when Redis is away. Errors that waiting cannot cure
-        (authentication, permission, wrong type) are raised as they are.
-        """
-        future = self.send(target, operation, arguments, max_wait)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            # Cancelled after the reply was set and before we woke up: it is ours to undo.
-            if operation == "acquire" and not future.cancelled() and future.exception() is None:
-                self._undo(target, arguments, future.result())
-            raise
 
     def send(
         self, target: Target, operation: str, arguments: tuple[str, ...], max_wait: float = 0.0
     ) -> asyncio.Future[Any]:
-        """Send with all others of this turn of the loop; the future has the answer."""
+        """Send with all others of this turn of the loop; the future has the booking of an acquire, or the bare reply.
+
+        Its error is StoreUnavailableError after `timeout` seconds or when Redis is away; what waiting cannot cure
+        (authentication, permission, wrong type) is passed on as it is.
+        """
         future: asyncio.Future[Any] = self._loop.create_future()
         if not self._arriving:
-            self._loop.call_soon(self._end_turn)
+            self._begin_turn()
         self._arriving.append((future, target, operation, arguments, max_wait))
         return future
 
+    def undo(self, target: Target, costs: tuple[str, ...], future: asyncio.Future[Any]) -> None:
+        """Give back what was booked for a caller who was cancelled after the reply and before it woke up."""
+        if not future.cancelled() and future.exception() is None:
+            self._refund(target, costs, future.result())
+
     async def drain(self) -> None:
-        """Wait until everything that was sent has ended."""
+        """Wait until everything that was sent has ended, and keep no connection."""
         while self._arriving or self._sending:
             await asyncio.sleep(0)
             if self._sending:
                 await asyncio.wait(self._sending)
+        await self.wire.rest()
+
+    def _begin_turn(self) -> None:
+        # Both run in the loop's next turn: after all that is ready in this one.
+        if len(self._sending) < WIDTH:
+            self._start()
+        else:
+            self._loop.call_soon(self._pump)
 
     def _end_turn(self) -> None:
-        requests, self._arriving = self._arriving, []
-        turn = _Turn(requests, self._loop.time() + self._timeout)
-        self._waiting.append(turn)
-        if self._timer is None:
-            self._timer = self._loop.call_at(turn.until, self._look_at_the_clock)
-        self._pump()
+        if self._arriving:
+            turn = _Turn(self._arriving, self._loop.time() + self._timeout)
+            self._arriving = []
+            self._waiting.append(turn)
+            if self._timer is None:
+                self._timer = self._loop.call_at(turn.until, self._look_at_the_clock)
 
-    def _pump(self) -> None:
+    def _pump(self, ended: asyncio.Task[None] | None = None) -> None:
+        if ended is not None:
+            del self._sending[ended]
+        else:
+            self._end_turn()
         if self._waiting and len(self._sending) < WIDTH:
-            turns, self._waiting = self._waiting, []
-            cargo = load(request for turn in turns for request in turn.requests)
-            if cargo:
-                task = self._loop.create_task(self._send(cargo))
-                self._sending[task] = self._loop.time() + self._timeout + self._connect_timeout, turns
-                task.add_done_callback(self._sent)
+            self._start()
+
+    def _start(self) -> None:
+        trip = _Trip(self._loop.time() + self._give_up)
+        self._track(trip, self._deliver(trip))
+
+    def _track(self, trip: _Trip, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._sending[task] = trip
+        task.add_done_callback(self._pump)
+
+    async def _deliver(self, trip: _Trip) -> None:
+        """Send what is waiting, again and again until nothing is."""
+        self._end_turn()
+        while self._waiting:
+            trip.turns, self._waiting = self._waiting, []
+            trip.give_up = self._loop.time() + self._give_up
+            if cargo := load(chain.from_iterable(turn.requests for turn in trip.turns)):
+                await self._send(cargo)
 
     async def _send(self, cargo: list[Batch | Single]) -> None:
-        replies: Sequence[Any]
         try:
-            if len(cargo) == 1:
-                replies = [await run(self.client, cargo[0].call())]
-            else:
-                replies = await run_all(self.client, [each.call() for each in cargo])
+            replies = await run_all(self.wire.exchange, [each.call() for each in cargo])
         except Exception as error:
             replies = [error] * len(cargo)
         late: list[Grant] = []
         for each, reply in zip(cargo, replies, strict=True):
             late += each.settle(reply)
         for request, booking in reversed(late):  # the last booking first: only the newest can be undone
-            self._undo(request[1], request[3], booking)
+            self._refund(request[1], request[3], booking)
 
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        del self._sending[task]
-        self._pump()
-
-    def _undo(self, target: Target, costs: tuple[str, ...], booking: Booking) -> None:
+    def _refund(self, target: Target, costs: tuple[str, ...], booking: Booking) -> None:
         if booking.decision.allowed:
             marks = cast("tuple[str, ...]", booking.stamp)
             self.send(target, "refund", costs + marks).add_done_callback(_retrieve)
@@ -130,20 +153,22 @@ class Lane:
     def _look_at_the_clock(self) -> None:
         """Let callers go whose time is over, and give up on what takes too long even for connecting."""
         now = self._loop.time()
-        due: list[float] = []
         message = f"Redis did not answer within {self._timeout:g} seconds"
-        for turn in self._waiting + [turn for _, turns in self._sending.values() for turn in turns]:
+        due: list[float] = []
+        for turn in [*self._waiting, *(turn for trip in self._sending.values() for turn in trip.turns)]:
             if turn.until <= now:
                 turn.expire(message)
             else:
                 due.append(turn.until)
         self._waiting = [turn for turn in self._waiting if turn.until > now]
-        for task, (give_up, _) in self._sending.items():
-            if give_up <= now:
+        for task, trip in self._sending.items():
+            if trip.give_up <= now:
                 task.cancel()
             else:
-                due.append(give_up)
+                due.append(trip.give_up)
         self._timer = self._loop.call_at(min(due), self._look_at_the_clock) if due else None
+        if self.wire.tire():
+            self._track(_Trip(now + self._give_up), self.wire.rest())
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

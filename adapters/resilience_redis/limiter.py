@@ -8,13 +8,14 @@ The decision is made by the twin of the Python machine, with the server's clock,
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from typing import TYPE_CHECKING, cast
 
 from resilience.limiter_state import Booking, LimiterSpec
 from resilience.machines.rate_limiter.decide import Decision
 from resilience.machines.rate_limiter.rule import check_cost, text
-from resilience_redis.batch import MICROSECONDS, Target, as_text
+from resilience_redis.batch import MICROSECONDS, Target, fields_of
 from resilience_redis.scripts import script_for
 
 if TYPE_CHECKING:
@@ -56,21 +57,29 @@ class RedisLimiter:
         """Decide and book in one step. Raises StoreUnavailableError when Redis is away."""
         if max_wait != max_wait:
             raise ValueError("max_wait must be a number, got nan")
-        return cast("Booking", await self._lane().ask(self._target(key), "acquire", self._costs(*costs), max_wait))
+        lane, target, units = self._lane(), self._target(key), self._costs(*costs)
+        future = lane.send(target, "acquire", units, max_wait)
+        try:
+            booking: Booking = await future
+        except asyncio.CancelledError:
+            lane.undo(target, units, future)
+            raise
+        return booking
 
     async def peek(self, key: str, costs: Sequence[float]) -> Decision:
         """Return what an acquire that cannot wait would find. Raises StoreUnavailableError."""
         target = self._target(key)
-        return target.booking(as_text(await self._lane().ask(target, "peek", self._costs(*costs)))).decision
+        reply = await self._lane().send(target, "peek", self._costs(*costs))
+        return target.booking(fields_of(reply)).decision
 
     async def refund(self, key: str, costs: Sequence[float], stamp: object = None) -> None:
         """Give units back; with a stamp only if nothing was booked after it. Raises StoreUnavailableError."""
         marks = ("",) * len(costs) if stamp is None else cast("tuple[str, ...]", stamp)
-        await self._lane().ask(self._target(key), "refund", self._costs(*costs) + marks)
+        await self._lane().send(self._target(key), "refund", self._costs(*costs) + marks)
 
     async def reset(self, key: str) -> None:
         """Forget the key. Raises StoreUnavailableError."""
-        await self._lane().ask(self._target(key), "reset", ())
+        await self._lane().send(self._target(key), "reset", ())
 
     def keys(self, key: str) -> list[str]:
         """Return the Redis keys of one key: all in one slot, whatever the text of the key."""

@@ -1,7 +1,7 @@
 """The Lua scripts: read from the package, known to the server by their SHA-1.
 
     script = script_for("gcra")
-    reply = await run(client, (script, keys, arguments))
+    replies = await run_all(wire.exchange, [(script, keys, arguments)])
 
 A script is three files in a row: what all share, one algorithm, the operations. The server's script cache is
 lost with every restart and failover, so every call is ready to send the source again.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, TypeAlias
@@ -21,10 +21,11 @@ from redis.exceptions import NoScriptError
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The source of a script and the SHA-1 it has on every server."""
+    """The source of a script, the SHA-1 it has on every server, and how many requests one call may carry."""
 
     source: str
     sha: str
+    largest: int
 
     def by_sha(self, keys: Sequence[str], arguments: Sequence[str]) -> tuple[Any, ...]:
         """Return the command that runs a script the server knows."""
@@ -38,43 +39,34 @@ class Script:
 Call: TypeAlias = tuple[Script, Sequence[str], Sequence[str]]
 """A script, its keys and its arguments."""
 
+Exchange: TypeAlias = Callable[[Sequence[tuple[Any, ...]]], Awaitable[list[Any]]]
+"""Sends commands together; returns a reply or an exception for each."""
+
 
 @functools.cache
 def script_for(algorithm: str) -> Script:
-    """Return the script of one rate-limit algorithm."""
+    """Return the script of one rate-limit algorithm.
+
+    No call of it blocks the server for more than about a millisecond: a request costs it 2 to 3 microseconds, one
+    on a sliding log, where each step is stored, 12.
+    """
     folder = resources.files("resilience_redis") / "scripts"
     parts = ("_prelude", algorithm, "_main")
     source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
-    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return Script(source, sha, 80 if algorithm == "sliding_log" else 250)
 
 
-async def run(client: Any, call: Call) -> Any:
-    """Run a script in one round trip; in two if the server does not know it yet."""
-    script, keys, arguments = call
-    try:
-        return await client.execute_command(*script.by_sha(keys, arguments))
-    except NoScriptError:
-        return await client.execute_command(*script.by_source(keys, arguments))
-
-
-async def run_all(client: Any, calls: Sequence[Call]) -> list[Any]:
-    """Run many scripts in one round trip; return a reply or an exception for each.
+async def run_all(exchange: Exchange, calls: Sequence[Call]) -> list[Any]:
+    """Run scripts in one round trip; return a reply or an exception for each.
 
     Those of which the server said that it does not know the script are sent once more with the source.
     """
-    replies = await _pipelined(client, [script.by_sha(keys, arguments) for script, keys, arguments in calls])
+    replies = await exchange([script.by_sha(keys, arguments) for script, keys, arguments in calls])
     unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown:
         again = [calls[index] for index in unknown]
         sources = [script.by_source(keys, arguments) for script, keys, arguments in again]
-        for index, reply in zip(unknown, await _pipelined(client, sources), strict=True):
+        for index, reply in zip(unknown, await exchange(sources), strict=True):
             replies[index] = reply
     return replies
-
-
-async def _pipelined(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    async with client.pipeline(transaction=False) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        return replies

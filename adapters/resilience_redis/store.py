@@ -87,7 +87,7 @@ class RedisStore(Store):
         if lane is not None:
             await lane.drain()
             if owned:
-                await lane.client.aclose()
+                await lane.wire.client.aclose()
 
     async def __aenter__(self) -> RedisStore:
         return self

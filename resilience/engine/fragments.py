@@ -127,17 +127,15 @@ def _breaker(policy: CircuitBreaker, n: int) -> Fragment:
 
 
 def _count_success(n: int, size: int, report: list[str]) -> list[str]:
-    """A success in a full window of calls: replacing a success changes nothing but where the window's hand is.
+    """A success in a full window of calls. In place of another success it only moves the window's hand.
 
-    Without a failure in the window not even that can be told apart. All else is the machine's to judge.
+    Where all are successes not even that can be told, and the machine says so. All else is for it to judge.
     """
     return [
-        f"window{n} = circuit{n}.window",
-        f"if window{n}.calls < {size} or circuit{n}.admission is not admission{n}:",
-        *(f"    {line}" for line in report),
-        f"elif window{n}.failures or window{n}.slow:",
+        f"if circuit{n}.calm is not admission{n}:",
+        f"    window{n} = circuit{n}.window",
         f"    hand{n} = window{n}._next",
-        f"    if window{n}._ring[hand{n}]:",
+        f"    if window{n}.calls < {size} or circuit{n}.admission is not admission{n} or window{n}._ring[hand{n}]:",
         *(f"        {line}" for line in report),
         "    else:",
         f"        window{n}._next = hand{n} + 1 if hand{n} + 1 < {size} else 0",

@@ -14,13 +14,14 @@ import weakref
 from _thread import get_ident
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, takewhile
 from typing import Any
 
 from .. import clock
 from .._deadlines import close_scopes, in_trio, open_scopes
 from .._sweep import Sweep, current_task_of
 from ..call import Call, Handler, Operation
+from ..observer import Observer
 from ..outcome import Outcome, rejected
 from ..policies.timeout import Timeout
 from ..verdict import SUCCESS
@@ -149,13 +150,16 @@ class Frame:
 
     def _rejected(self, record: bool, outcome: bool) -> list[str]:
         """Lines for a refusal by the outermost policy, which has nothing to leave."""
-        heard = [f"not {name}.listeners" for name in self._names if name.startswith("observer")]
-        outermost = self._fragments[len(heard)] if len(heard) < len(self._fragments) else None
-        if outermost is None:
+        observers = list(takewhile(lambda part: isinstance(part.policy, Observer), self._fragments))
+        if len(observers) == len(self._fragments):
             return []
+        heard = [f"not {name}.listeners" for part in observers for name in part.names]
+        outermost = self._fragments[len(observers)]
         lines = [line.replace("REJECT", "return rejected" if outcome else "raise") for line in outermost.refused]
         conditions = ["not call.key", *heard] if record else heard  # a record may ask for another circuit
-        return [f"if {' and '.join(conditions)}:", *(f"    {line}" for line in lines)] if conditions and lines else lines
+        return (
+            [f"if {' and '.join(conditions)}:", *(f"    {line}" for line in lines)] if conditions and lines else lines
+        )
 
     def _judged(self, hand_over: list[str], record: bool) -> list[str]:
         """Lines for calls that returned but are not simply over: a bad value, or one that is still alive."""

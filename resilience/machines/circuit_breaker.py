@@ -210,17 +210,19 @@ class CircuitBreakerMachine:
     """The rules of the header, in memory. Methods that change it return the transitions they caused.
 
     For hot paths plain attributes say what `admit` and `record` need: `admission` is the shared one while closed
-    and None otherwise, `window` holds the outcomes of the current or latest closed generation, and before
-    `open_until` every `admit` is refused and changes nothing.
+    and None otherwise, `calm` is the same one while recording one more success for it would change nothing,
+    `window` holds the outcomes of the current or latest closed generation, and before `open_until` every `admit` is
+    refused and changes nothing.
     """
 
-    __slots__ = ("_state", "admission", "generation", "open_until", "rule", "window")
+    __slots__ = ("_state", "admission", "calm", "generation", "open_until", "rule", "window")
 
     def __init__(self, rule: BreakerRule) -> None:
         self.rule: BreakerRule = rule
         self.generation: int = 0
         self.window: Window = rule.window()
         self.admission: Admission | None = Admission(0)
+        self.calm: Admission | None = None
         self.open_until: float = -math.inf
         self._state: _State = _CLOSED
 
@@ -255,6 +257,7 @@ class CircuitBreakerMachine:
             return self._record_probe(now, admission, verdict is FAILURE, slow, draw)
         window = self.window
         window.add(now, verdict is FAILURE, slow)
+        self.calm = admission if window.calm else None
         # While nothing goes wrong there is nothing to judge.
         if (window.failures or window.slow) and window.calls >= self.rule.minimum_calls:
             reason = self.rule.exceeded(window.calls, window.failures, window.slow)
@@ -304,7 +307,7 @@ class CircuitBreakerMachine:
     def _enter(self, state: _State, reason: Reason, at: float, open_for: float | None = None) -> Transition:
         old, self._state = self._state, state
         self.generation += 1
-        self.admission = None
+        self.admission = self.calm = None
         self.open_until = state.until if isinstance(state, _Open) else -math.inf
         if isinstance(state, _Closed):
             self.window = self.rule.window()

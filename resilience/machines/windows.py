@@ -25,6 +25,11 @@ class Window(Protocol):
     failures: int
     slow: int
 
+    @property
+    def calm(self) -> bool:
+        """Whether adding one more success, neither failed nor slow, would change nothing that can be observed."""
+        ...
+
     def add(self, now: float, failure: bool, slow: bool) -> None:
         """Count one call that ended at `now` (seconds on a monotonic clock)."""
         ...
@@ -71,6 +76,11 @@ class CountWindow:
         self._next = index if index < self.size else 0
         if self.calls < self.size:
             self.calls += 1
+
+    @property
+    def calm(self) -> bool:
+        """Full of successes: one more takes the place of another."""
+        return not self.failures and not self.slow and self.calls == self.size
 
     def totals(self, now: float) -> tuple[int, int, int]:
         """Calls, failures and slow calls among the last `size`; they do not age."""
@@ -127,6 +137,11 @@ class TimeWindow:
         if slow:
             self._slow[slot] += 1
             self.slow += 1
+
+    @property
+    def calm(self) -> bool:
+        """Never: successes age, too."""
+        return False
 
     def totals(self, now: float) -> tuple[int, int, int]:
         """Calls, failures and slow calls in the window that ends at `now`. Reading changes nothing."""

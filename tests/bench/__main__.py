@@ -21,6 +21,7 @@ MODULES = {name: f"tests.bench.{name}" for name in NAMES} | {"import": "tests.be
 def measure(name: str, size: float = 1.0) -> Report:
     """Run one benchmark at a share of its full size."""
     report: Report = import_module(MODULES[name]).run(size)
+    report.size = size
     return report
 
 

@@ -44,7 +44,7 @@ def page(reports: list[dict[str, Any]]) -> str:
     first = reports[0]
     parts = [
         INTRODUCTION,
-        f"Measured on Python {first['python']}, {first['machine']}.\n",
+        _where(first),
         _bars(reports),
         _peers(reports),
     ]
@@ -53,6 +53,11 @@ def page(reports: list[dict[str, Any]]) -> str:
         parts += [_table(table) for table in report["tables"]]
         parts += [f"Note: {note}.\n" for note in report["notes"]]
     return "\n".join(parts)
+
+
+def _where(report: dict[str, Any]) -> str:
+    share = "" if report["size"] == 1 else f", at {report['size']:.0%} of the full size: not the figures to quote"
+    return f"Measured on Python {report['python']}, {report['machine']}{share}.\n"
 
 
 def _bars(reports: Iterable[dict[str, Any]]) -> str:
@@ -80,7 +85,7 @@ def _table(table: dict[str, Any]) -> str:
     columns: list[str] = [*table["columns"]]
     chart: str = table["chart"]
     most = max((abs(row[chart] or 0.0) for row in table["rows"]), default=0.0) if chart else 0.0
-    head = [*columns, chart] if most else columns
+    head = [*columns, ""] if most else columns
     lines = [f"### {table['title']}", "", f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
     for row in table["rows"]:
         cells = [_number(row[name]) for name in columns]

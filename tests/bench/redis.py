@@ -74,9 +74,8 @@ async def _run(report: Report, server: Server, *, rounds: int, seconds: float) -
         for tasks in TASKS[1:]:
             limit = 3 * tasks
             admitted = sum(await _together(makes[OURS](place, limit), tasks, each=5))
-            report.bars.append(
-                Bar(f"{tasks} tasks: |admitted - limit| of {5 * tasks} asked", abs(admitted - limit), 0.0)
-            )
+            label = f"{tasks} tasks asking {5 * tasks} times: admitted more or less than {limit}"
+            report.bars.append(Bar(label, abs(admitted - limit), 0.0))
 
 
 async def _speed(report: Report, decides: dict[str, Decide], rounds: int, seconds: float) -> None:

@@ -83,11 +83,14 @@ class Report:
     missing: dict[str, str] = field(default_factory=dict[str, str])
     """Peers that were not, with the reason."""
     notes: list[str] = field(default_factory=list[str])
+    size: float = 1.0
+    """The share of the full size at which it ran; some bars mean something at full size only."""
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for a data file."""
         return {
             "benchmark": self.benchmark,
+            "size": self.size,
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
             "peers": self.peers,

@@ -213,9 +213,10 @@ async def play(stage: Stage) -> None:
 
 async def _play_asyncio(callers: list[Any], moments: list[float]) -> None:
     tasks = [asyncio.ensure_future(caller()) for caller in callers]
-    timers = [
-        asyncio.get_running_loop().call_at(moment, task.cancel) for task, moment in zip(tasks, moments, strict=True)
-    ]
+    loop = asyncio.get_running_loop()
+    timers = [loop.call_at(moment, task.cancel) for task, moment in zip(tasks, moments, strict=True)]
+    for index, task in enumerate(tasks):  # what swallows a cancellation gets another
+        timers += [loop.call_at(spread(HORIZON + 1000 * turn, 6600 + index), task.cancel) for turn in range(1, 30)]
     await asyncio.wait(tasks)
     for timer in timers:
         timer.cancel()

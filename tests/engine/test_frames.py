@@ -84,6 +84,10 @@ async def everything(a: Any, /, b: Any = "b", *rest: Any, c: Any, d: Any = None,
     return a, b, rest, c, d, more
 
 
+async def _hang_a_little() -> None:
+    await anyio.sleep(1)
+
+
 async def nothing() -> Any:
     return ()
 
@@ -358,6 +362,22 @@ def test_an_open_circuit_refuses_no_call_of_another_key(make: Callable[[CircuitB
         await policy.bind(key="other").outcome(_fail)
         assert (await policy.bind(key="other").outcome(nothing)).rejected
         assert (await policy.bind(key="third").outcome(nothing)).ok
+
+    run(main)
+
+
+def test_an_open_circuit_does_not_overrule_what_is_outside_of_it() -> None:
+    breaker, bulkhead = CircuitBreaker(count=1, minimum_calls=1), Bulkhead(1)
+    pipeline = Pipeline(bulkhead, breaker, Pipeline(Timeout(5.0)))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(pipeline.call, _hang_a_little)
+            await anyio.sleep(0.1)
+            await breaker.outcome(_fail)
+            assert isinstance((await pipeline.outcome(nothing)).error, BulkheadFullError)
+        assert isinstance((await pipeline.outcome(nothing)).error, CircuitOpenError)
+        assert bulkhead.rejected == 1
 
     run(main)
 

@@ -227,7 +227,7 @@ async def test_the_users_own_client_is_used_as_it_is(
         booking = await limiter.acquire("a", (4,), 0.0)
         await limiter.refund("a", (4,), booking.stamp)
         assert (await limiter.peek("a", (1,))).remaining == (10,)
-        retry = store._lane().client.get_retry()  # pyright: ignore[reportPrivateUsage]  # what is really used
+        retry = store._lane().wire.client.get_retry()  # pyright: ignore[reportPrivateUsage]  # what is really used
         assert retry.get_retries() == 0, "a default client retries ten times, and each could charge"
     assert await client.ping(), "the store closes only what it made"
     await client.aclose()
