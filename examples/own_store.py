@@ -17,9 +17,9 @@ class CountingLimiter(LocalLimiter):
         self.inner = inner
         self.counts = counts
 
-    def acquire(self, key: str, costs: Sequence[float], max_wait: float) -> Booking:
+    def acquire(self, key: str, costs: Sequence[float], max_wait: float, at: float | None = None) -> Booking:
         self.counts[key] += 1
-        return self.inner.acquire(key, costs, max_wait)
+        return self.inner.acquire(key, costs, max_wait, at)
 
     def peek(self, key: str, costs: Sequence[float]) -> Decision:
         return self.inner.peek(key, costs)

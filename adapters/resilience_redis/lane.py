@@ -1,7 +1,7 @@
 """Requests of one turn of the event loop travel together.
 
     lane = Lane(client, timeout=0.05, connect_timeout=1.0)
-    booking = await lane.send(target, "acquire", costs, max_wait=2.0)
+    answer = await lane.book(target, costs, max_wait=2.0)
 
 Whoever asks waits at most `timeout` seconds. The command itself is never cancelled with its caller: that would
 drop the connection and leave open whether it was carried out. It ends by itself or is given up later, and what
@@ -19,9 +19,9 @@ from itertools import chain
 from typing import Any, cast
 
 from resilience.errors import StoreUnavailableError
-from resilience.limiter_state import Booking
-from resilience_redis.batch import Batch, Grant, Request, Single, Target, fail, load
+from resilience_redis.batch import Batch, Grant, Group, Single, load
 from resilience_redis.scripts import run_all
+from resilience_redis.target import Target
 from resilience_redis.wire import Wire
 
 WIDTH = 8
@@ -31,15 +31,15 @@ WIDTH = 8
 class _Turn:
     """What was asked in one turn of the loop, and until when the callers wait for it."""
 
-    __slots__ = ("requests", "until")
+    __slots__ = ("groups", "until")
 
-    def __init__(self, requests: list[Request], until: float) -> None:
-        self.requests = requests
+    def __init__(self, groups: list[Group], until: float) -> None:
+        self.groups = groups
         self.until = until
 
     def expire(self, message: str) -> None:
-        for request in self.requests:
-            fail(request, StoreUnavailableError(message))
+        for group in self.groups:
+            group.fail(StoreUnavailableError(message))
 
 
 class _Trip:
@@ -61,29 +61,39 @@ class Lane:
         # Connecting may take longer than anybody waits for it: it goes on behind their backs.
         self._give_up = timeout + connect_timeout
         self._loop = asyncio.get_running_loop()
-        self._arriving: list[Request] = []
+        self._arriving: list[Group] = []
+        self._last: Group | None = None  # that equal acquires of this turn may join
         self._waiting: list[_Turn] = []
         self._sending: dict[asyncio.Task[None], _Trip] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def send(
-        self, target: Target, operation: str, arguments: tuple[str, ...], max_wait: float = 0.0
-    ) -> asyncio.Future[Any]:
-        """Send with all others of this turn of the loop; the future has the booking of an acquire, or the bare reply.
+    def book(self, target: Target, costs: tuple[str, ...], max_wait: float) -> asyncio.Future[str]:
+        """Acquire with all others of this turn of the loop; the future has the answer, `target` can read it.
 
         Its error is StoreUnavailableError after `timeout` seconds or when Redis is away; what waiting cannot cure
         (authentication, permission, wrong type) is passed on as it is.
         """
-        future: asyncio.Future[Any] = self._loop.create_future()
-        if not self._arriving:
-            self._begin_turn()
-        self._arriving.append((future, target, operation, arguments, max_wait))
+        future: asyncio.Future[str] = self._loop.create_future()
+        last = self._last
+        if last is not None and last.arguments is costs and last.target is target and last.max_wait == max_wait:
+            last.futures.append(future)
+        else:
+            group = Group(target, "acquire", costs, max_wait, [future])
+            self._arrive(group)
+            self._last = group
         return future
 
-    def undo(self, target: Target, costs: tuple[str, ...], future: asyncio.Future[Any]) -> None:
-        """Give back what was booked for a caller who was cancelled after the reply and before it woke up."""
-        if not future.cancelled() and future.exception() is None:
-            self._refund(target, costs, future.result())
+    def unbook(self, target: Target, costs: tuple[str, ...], booked: asyncio.Future[str]) -> None:
+        """Give back what was booked for a caller who was cancelled after the answer and before it woke up."""
+        if not booked.cancelled() and booked.exception() is None:
+            self._refund(Grant(target, costs, booked.result()))
+
+    def send(self, target: Target, operation: str, arguments: tuple[str, ...]) -> asyncio.Future[Any]:
+        """Send any other operation; the future has the bare reply, or an error as for `book`."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._arrive(Group(target, operation, arguments, 0.0, [future]))
+        self._last = None
+        return future
 
     async def drain(self) -> None:
         """Wait until everything that was sent has ended, and keep no connection."""
@@ -92,6 +102,11 @@ class Lane:
             if self._sending:
                 await asyncio.wait(self._sending)
         await self.wire.rest()
+
+    def _arrive(self, group: Group) -> None:
+        if not self._arriving:
+            self._begin_turn()
+        self._arriving.append(group)
 
     def _begin_turn(self) -> None:
         # Both run in the loop's next turn: after all that is ready in this one.
@@ -103,7 +118,7 @@ class Lane:
     def _end_turn(self) -> None:
         if self._arriving:
             turn = _Turn(self._arriving, self._loop.time() + self._timeout)
-            self._arriving = []
+            self._arriving, self._last = [], None
             self._waiting.append(turn)
             if self._timer is None:
                 self._timer = self._loop.call_at(turn.until, self._look_at_the_clock)
@@ -131,7 +146,7 @@ class Lane:
         while self._waiting:
             trip.turns, self._waiting = self._waiting, []
             trip.give_up = self._loop.time() + self._give_up
-            if cargo := load(chain.from_iterable(turn.requests for turn in trip.turns)):
+            if cargo := load(chain.from_iterable(turn.groups for turn in trip.turns)):
                 await self._send(cargo)
 
     async def _send(self, cargo: list[Batch | Single]) -> None:
@@ -142,13 +157,14 @@ class Lane:
         late: list[Grant] = []
         for each, reply in zip(cargo, replies, strict=True):
             late += each.settle(reply)
-        for request, booking in reversed(late):  # the last booking first: only the newest can be undone
-            self._refund(request[1], request[3], booking)
+        for grant in reversed(late):  # the last booking first: only the newest can be undone
+            self._refund(grant)
 
-    def _refund(self, target: Target, costs: tuple[str, ...], booking: Booking) -> None:
+    def _refund(self, grant: Grant) -> None:
+        booking = grant.target.booking(grant.answer)
         if booking.decision.allowed:
             marks = cast("tuple[str, ...]", booking.stamp)
-            self.send(target, "refund", costs + marks).add_done_callback(_retrieve)
+            self.send(grant.target, "refund", grant.costs + marks).add_done_callback(_retrieve)
 
     def _look_at_the_clock(self) -> None:
         """Let callers go whose time is over, and give up on what takes too long even for connecting."""

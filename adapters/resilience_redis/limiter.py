@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, cast
 from resilience.limiter_state import Booking, LimiterSpec
 from resilience.machines.rate_limiter.decide import Decision
 from resilience.machines.rate_limiter.rule import check_cost, text
-from resilience_redis.batch import MICROSECONDS, Target, fields_of
+from resilience_redis.batch import as_text
 from resilience_redis.scripts import script_for
+from resilience_redis.target import MICROSECONDS, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,19 +59,17 @@ class RedisLimiter:
         if max_wait != max_wait:
             raise ValueError("max_wait must be a number, got nan")
         lane, target, units = self._lane(), self._target(key), self._costs(*costs)
-        future = lane.send(target, "acquire", units, max_wait)
+        booked = lane.book(target, units, max_wait)
         try:
-            booking: Booking = await future
+            return target.booking(await booked)
         except asyncio.CancelledError:
-            lane.undo(target, units, future)
+            lane.unbook(target, units, booked)
             raise
-        return booking
 
     async def peek(self, key: str, costs: Sequence[float]) -> Decision:
         """Return what an acquire that cannot wait would find. Raises StoreUnavailableError."""
         target = self._target(key)
-        reply = await self._lane().send(target, "peek", self._costs(*costs))
-        return target.booking(fields_of(reply)).decision
+        return target.booking(as_text(await self._lane().send(target, "peek", self._costs(*costs)))).decision
 
     async def refund(self, key: str, costs: Sequence[float], stamp: object = None) -> None:
         """Give units back; with a stamp only if nothing was booked after it. Raises StoreUnavailableError."""

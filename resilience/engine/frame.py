@@ -13,7 +13,7 @@ import linecache
 import weakref
 from _thread import get_ident
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, takewhile
 from typing import Any
 
@@ -40,6 +40,7 @@ class Frame:
     def __init__(self, plain: Handler, inner: Handler, steps: Sequence[Step], operation: Operation) -> None:
         self._inner = inner
         self._trio: Handler | None = None
+        self._unwind = Unwinder(steps).unwind
         self._operation = operation
         timeouts = [step.fragment.policy for step in reversed(steps) if isinstance(step.fragment.policy, Timeout)]
         # Nothing is awaited between the outermost and the innermost deadline: one entry stands for all.
@@ -49,7 +50,7 @@ class Frame:
             "Call": Call,
             "SUCCESS": SUCCESS,
             "plain": plain,
-            "unwind": Unwinder(steps).unwind,
+            "unwind": self._unwind,
             "operation": operation,
             "classifier": operation.classifier,
         }
@@ -72,21 +73,20 @@ class Frame:
 
     def handler(self) -> Handler:
         """The frame for calls that come as records."""
-        body = self._body("call", "inner(call)", record=True, outcome=False)
-        handler: Handler = self._compile("handle", "call", body, {"inner": self._inner})
+        handler: Handler = self._compile("handle", "call", self._body(_RECORD), {"inner": self._inner})
         return handler
 
     def _on_trio(self, call: Call) -> Awaitable[Any]:
         """Run a call in the frame for trio, which is made when it is first needed."""
         if self._trio is None:
-            body = self._body("call", "inner(call)", record=True, outcome=False, loop=_TRIO)
+            body = self._body(_RECORD, _TRIO)
             self._trio = self._compile("handle_on_trio", "call", body, {"inner": self._inner})
         return self._trio(call)
 
     def outcome(self) -> Callable[..., Coroutine[Any, Any, Outcome[Any]]]:
         """The frame that takes a function with its arguments and returns an Outcome."""
         call = "Call(operation, fn, args, kwargs)"
-        body = self._body(call, "inner(CALL)", record=False, outcome=True)
+        body = self._body(_Form(call, f"inner({call})", outcome=True))
         names = {"inner": self._inner, "Outcome": Outcome, "rejected": rejected}
         outcome: Callable[..., Coroutine[Any, Any, Outcome[Any]]] = self._compile(
             "outcome", "fn, args, kwargs", body, names
@@ -95,16 +95,28 @@ class Frame:
 
     def function(self, fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
         """The frame with the signature of a function. Raises ValueError if its parameters do not allow that."""
-        taken = _names_in(self._body("Call(operation, fn)", "fn()", record=False, outcome=False))
+        taken = _names_in(self._body(_Form("Call(operation, fn)", "fn()")))
         signature = _Signature(fn, taken)
         name = fn.__name__ if fn.__name__.isidentifier() and not keyword.iskeyword(fn.__name__) else "guarded"
         if name in taken:
             name = "guarded"
         names = {"fn": fn, **signature.defaults}
-        call = f"Call(operation, fn, {signature.record})"
-        body = self._body(call, f"fn({signature.arguments})", record=False, outcome=False)
+        body = self._body(_Form(f"Call(operation, fn, {signature.record})", f"fn({signature.arguments})"))
         function: Callable[..., Coroutine[Any, Any, Any]] = self._compile(name, signature.parameters, body, names)
         return function
+
+    def adapter(self, port: Port) -> Callable[[Any], Coroutine[Any, Any, Any]]:
+        """The frame that sends whatever an adapter sends."""
+        names = {"send": port.send, "settle": port.settle, "delivered": port.delivered, "unwind": None}
+        form = replace(_ADAPTER, alive=port.alive)
+        body = self._body(form)
+        function: Callable[[Any], Coroutine[Any, Any, Any]] = self._compile("handle", "subject", body, names)
+        return function
+
+    @property
+    def unwind(self) -> Callable[..., Awaitable[Any]]:
+        """Finishes a call that a frame began; see `Unwinder.unwind`."""
+        return self._unwind
 
     def _compile(self, name: str, parameters: str, body: list[str], names: dict[str, Any]) -> Any:
         names = {**self._names, **names}
@@ -120,50 +132,47 @@ class Frame:
         weakref.finalize(function, linecache.cache.pop, filename, None).atexit = False
         return function
 
-    def _body(self, call: str, invoke: str, *, record: bool, outcome: bool, loop: _Loop | None = None) -> list[str]:
+    def _body(self, form: _Form, loop: _Loop | None = None) -> list[str]:
         """The whole of every frame: look, take, await, give back."""
         parts = self._fragments
         loop = loop or (_UNTIMED if self._sweep is None else _ASYNCIO)
         kept = "".join(f"{part.kept}, " for part in reversed(parts))
-        timed = self._sweep is not None or any(part.timed for part in parts)
+        timed = self._sweep is not None or bool(form.done) or any(part.timed for part in parts)
         lines = ["moment = now()" if timed else "moment = 0.0"]
-        lines += loop.attach if loop is not _ASYNCIO else [*_attach(outcome), *loop.attach]
+        lines += loop.attach if loop is not _ASYNCIO else [*_attach(form), *loop.attach]
         lines += [line for part in parts for line in part.read]
-        refuse = [*loop.refuse, *(_NOT_AS_BUILT if record else []), *(line for part in parts for line in part.refuse)]
-        first, *others = refuse or ["False"]
+        first, *others = [*loop.refuse, *form.refuse, *(line for part in parts for line in part.refuse)] or ["False"]
         lines += ["if (", f"    {first}", *(f"    or {condition}" for condition in others), "):"]
-        lines += [f"    {line}" for line in [*self._rejected(record, outcome), *_handed_over("plain(CALL)", outcome)]]
+        lines += [f"    {line}" for line in [*self._rejected(form), *form.hand_over(form.plain)]]
         lines += [*(line for part in parts for line in part.commit), *loop.arm]
-        lines += ["try:", f"    result = await {invoke}", "except BaseException as error:"]
+        lines += ["try:", f"    result = await {form.invoke}", "except BaseException as error:"]
         lines += [*(f"    {line}" for line in loop.broken), "    failure = error", "else:"]
-        good = [*loop.returned]
-        good += self._judged(
-            _handed_over(f"unwind(CALL, moment, ({kept}), {loop.alive}, result, None)", outcome), record
-        )
-        good += [*loop.over, *(line for part in reversed(parts) for line in part.done)]
-        good += ["return Outcome(result)" if outcome else "return result"]
+        state = f"moment, ({kept}), {loop.alive}"
+        good = [*loop.returned, *self._judged(form, form.hand_over(form.unwind.format(state, "result", "None")))]
+        good += [*loop.over, *(line for part in reversed(parts) for line in part.done), *form.done]
+        good += ["return Outcome(result)" if form.outcome else "return result"]
         lines += [f"    {line}" for line in good]
         # Out of the except block, so that the error is no context of what further attempts raise.
-        unwinding = _handed_over(f"unwind(CALL, moment, ({kept}), {loop.dead}, None, failure)", outcome)
+        unwinding = form.hand_over(form.unwind.format(f"moment, ({kept}), {loop.dead}", "None", "failure"))
         lines += ["try:", *(f"    {line}" for line in unwinding), "finally:", "    failure = None"]
-        return [line.replace("CALL", call) for line in lines]
+        return [line.replace("CALL", form.call) for line in lines]
 
-    def _rejected(self, record: bool, outcome: bool) -> list[str]:
+    def _rejected(self, form: _Form) -> list[str]:
         """Lines for a refusal by the outermost policy, which has nothing to leave."""
         observers = list(takewhile(lambda part: isinstance(part.policy, Observer), self._fragments))
-        if len(observers) == len(self._fragments):
+        if len(observers) == len(self._fragments) or form.done:
             return []
         heard = [f"not {name}.listeners" for part in observers for name in part.names]
         outermost = self._fragments[len(observers)]
-        lines = [line.replace("REJECT", "return rejected" if outcome else "raise") for line in outermost.refused]
-        conditions = ["not call.key", *heard] if record else heard  # a record may ask for another circuit
+        lines = [line.replace("REJECT", "return rejected" if form.outcome else "raise") for line in outermost.refused]
+        conditions = ["not call.key", *heard] if form is _RECORD else heard  # a record may ask for another circuit
         return (
             [f"if {' and '.join(conditions)}:", *(f"    {line}" for line in lines)] if conditions and lines else lines
         )
 
-    def _judged(self, hand_over: list[str], record: bool) -> list[str]:
+    def _judged(self, form: _Form, hand_over: list[str]) -> list[str]:
         """Lines for calls that returned but are not simply over: a bad value, or one that is still alive."""
-        lines = ["if call.lease is not None:", *(f"    {line}" for line in hand_over)] if record else []
+        lines = [f"if {form.alive}:", *(f"    {line}" for line in hand_over)] if form.alive else []
         if self._judges:
             good = " and ".join(f"judge{n}(result) is SUCCESS" for n in range(len(self._judges)))
             lines += ["try:", f"    good = {good}", "except Exception:", "    good = False"]
@@ -171,16 +180,58 @@ class Frame:
         return lines
 
 
-def _handed_over(awaitable: str, outcome: bool) -> list[str]:
-    """Lines that let something else finish the call."""
-    if not outcome:
-        return [f"return await {awaitable}"]
-    return [
-        "try:",
-        f"    return Outcome(await {awaitable})",
-        "except Exception as error:",
-        "    return Outcome(error=error)",
-    ]
+@dataclass(frozen=True)
+class Port:
+    """How an adapter sends things, for `Frame.adapter`; see `Policy.adapter`."""
+
+    send: Callable[[Any], Awaitable[Any]]
+    settle: Callable[..., Awaitable[Any]]
+    delivered: Callable[[Any, Any, float], None]
+    alive: str
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a frame is given, how it makes a record of the call, and what it hands on."""
+
+    call: str
+    """An expression for the record of the call."""
+    invoke: str
+    """An expression for the awaitable of an attempt."""
+    refuse: Sequence[str] = ()
+    alive: str = ""
+    """A condition under which the result lives on after the frame."""
+    done: Sequence[str] = ()
+    outcome: bool = False
+    plain: str = "plain(CALL)"
+    unwind: str = "unwind(CALL, {0}, {1}, {2})"
+
+    def hand_over(self, awaitable: str) -> list[str]:
+        """Lines that let something else finish the call."""
+        if not self.outcome:
+            return [f"return await {awaitable}"]
+        return [
+            "try:",
+            f"    return Outcome(await {awaitable})",
+            "except Exception as error:",
+            "    return Outcome(error=error)",
+        ]
+
+
+# A record may ask for another partition or weight than those whose state is written into the frame.
+_RECORD = _Form(
+    "call",
+    "inner(call)",
+    refuse=["call.key", "call.cost != 1", "call.operation.classifier is not classifier"],
+    alive="call.lease is not None",
+)
+_ADAPTER = _Form(
+    "None",
+    "send(subject)",
+    done=["delivered(subject, result, moment)"],
+    plain="settle(subject, None, None, None)",
+    unwind="settle(subject, {1}, {2}, ({0}))",
+)
 
 
 @dataclass(frozen=True)
@@ -221,18 +272,15 @@ _TRIO = _Loop(
 )
 
 
-def _attach(outcome: bool) -> list[str]:
+def _attach(form: _Form) -> list[str]:
     """Lines that find the task, or send the call to the frame for trio."""
+    elsewhere = form.plain if form.plain != "plain(CALL)" else "on_trio(CALL)"
     return [
         "task = current_task_of(sweep.loop) if get_ident() == sweep.thread else None",
         "if task is None:",
         "    if in_trio():",
-        *(f"        {line}" for line in _handed_over("on_trio(CALL)", outcome)),
+        *(f"        {line}" for line in form.hand_over(elsewhere)),
     ]
-
-
-# A record may ask for another partition or weight than those whose state is written into the frame.
-_NOT_AS_BUILT = ["call.key", "call.cost != 1", "call.operation.classifier is not classifier"]
 
 
 class _Signature:

@@ -106,7 +106,7 @@ class Stage:
                 # A refusal that comes as a value was perhaps never raised: then it has no context.
                 self.world.note(index, "called itself", describe(outcome.error, context=not outcome.rejected))
                 try:
-                    self.world.note(index, "and again", await self.work(index, 1))
+                    self.world.note(index, "and again", repr(await self.work(index, 1)))
                 except Exception as error:
                     self.world.note(index, "and again", describe(error))
 

@@ -66,9 +66,9 @@ class Script:
 
 
 _short, _long = st.integers(1, 64), st.integers(1, 512)
-_modes = st.sampled_from(["enforce"] * 5 + ["shadow", "off"])
-_ons = st.sampled_from([None, None, None, "key", "broken"])
-_results = st.sampled_from([None, None, None, "bad", "broken"])
+_modes = st.sampled_from(["enforce"] * 10 + ["shadow", "off"])
+_ons = st.sampled_from([None] * 6 + ["key", "broken"])
+_results = st.sampled_from([None] * 6 + ["bad", "broken"])
 
 
 def _options(kind: str, **options: st.SearchStrategy[Any]) -> st.SearchStrategy[PolicySpec]:
@@ -88,10 +88,10 @@ _leaves = {
     ),
     "CircuitBreaker": _options(
         "CircuitBreaker",
-        window=st.sampled_from(["count", "count", "period"]),
-        size=st.integers(1, 6),
-        failure_rate=st.sampled_from([0.25, 0.5, 1.0]),
-        slow_call=st.sampled_from([None, None, 4, 32]),
+        window=st.sampled_from(["count", "count", "count", "period"]),
+        size=st.integers(1, 5),
+        failure_rate=st.sampled_from([0.25, 0.5, 1.0, 1.0, 1.0]),
+        slow_call=st.sampled_from([None] * 4 + [4, 32]),
         open_for=st.integers(8, 256),
         probes=st.integers(1, 3),
         on=_ons,
@@ -104,7 +104,7 @@ _leaves = {
         limit=st.integers(1, 4),
         queue=st.integers(0, 3),
         max_wait=st.none() | _long,
-        weight=st.sampled_from([1, 1, 1, 2, "cost"]),
+        weight=st.sampled_from([1, 1, 1, 1, 2, "cost"]),
         mode=_modes,
         keyed=st.booleans(),
     ),
@@ -113,10 +113,10 @@ _leaves = {
         algorithm=st.sampled_from(
             ["gcra"] * 6 + ["token_bucket", "fixed_window", "sliding_window", "sliding_log", "leaky_bucket"]
         ),
-        limit=st.sampled_from([1, 2, 8, 32]),
+        limit=st.sampled_from([1, 2, 8, 32, 32]),
         period=st.sampled_from([64, 128]),
         burst=st.sampled_from([1, 2, 8]),
-        second=st.booleans(),
+        second=st.sampled_from([False] * 4 + [True]),
         cost=st.sampled_from([None, None, None, 2, "cost"]),
         max_wait=st.none() | st.integers(0, 256),
         mode=_modes,
@@ -145,7 +145,7 @@ _caller = st.builds(
     Caller,
     start=st.integers(0, 512),
     use=st.sampled_from(["function", "function", "call", "call", "outcome", "bound", "bound_function", "lease"]),
-    key=st.sampled_from(["", "", "a", "b"]),
+    key=st.sampled_from([""] * 4 + ["a", "b"]),
     cost=st.integers(1, 2),
     attempts=st.lists(_attempt, min_size=1, max_size=3).map(tuple),
     cancel=st.one_of(st.none(), st.none(), _long),
@@ -159,7 +159,7 @@ _act = st.tuples(
 scripts: st.SearchStrategy[Script] = st.builds(
     Script,
     policies=st.lists(_policy, min_size=1, max_size=6).map(tuple),
-    callers=st.lists(_caller, min_size=2, max_size=9).map(tuple),
+    callers=st.lists(_caller, min_size=4, max_size=14).map(tuple),
     acts=st.one_of(st.just(()), st.lists(_act, max_size=3).map(tuple)),
     listen=st.booleans(),
     judge=st.sampled_from(["default", "default", "bad", "throttled"]),

@@ -199,7 +199,7 @@ def _breaker(options: dict[str, Any], name: str, mark: int) -> CircuitBreaker:
         failure_rate=options["failure_rate"],
         slow_rate=None if slow is None else 0.5,
         slow_call=None if slow is None else spread(slow, mark),
-        minimum_calls=max(1, size - 2),
+        minimum_calls=size,
         count=size if options["window"] == "count" else None,
         period=size * 32 * QUANTUM if options["window"] == "period" else None,
         buckets=4,

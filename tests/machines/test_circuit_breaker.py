@@ -592,8 +592,8 @@ class Histories(RuleBasedStateMachine):
             return
         if self.state is ISOLATED:
             self.machine.reset(self.now)
-        # Twice, because a success may be the call with which failures of the past are judged.
-        for _ in range(2):
+        # Several times, because a success may be the call with which failures of the past are judged.
+        for _ in range(self.rule.minimum_calls + 1):
             self.now += self.rule.probe_lease + 400.0
             for _ in range(self.rule.probes):
                 answer = self.machine.admit(self.now)

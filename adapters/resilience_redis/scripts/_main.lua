@@ -1,8 +1,8 @@
 -- Last part of every script: the operations over all limits of a key, all or none (machines: decide.py).
 --
--- acquire and peek answer in one string, its fields between commas: "1" or "0", wait, binding, remaining... and,
--- where something was booked, positions... . acquire answers request after request; a refusal speaks for the rest
--- of its group. refund and reset return the number of keys they changed.
+-- An answer is text, its fields between commas: "1" or "0", wait, binding, remaining... and, where something was
+-- booked, positions... . acquire answers request after request, with semicolons between; a refusal speaks for the
+-- rest of its group. peek gives one answer; refund and reset return the number of keys they changed.
 
 local operation, now = ARGV[1], time(ARGV[2])
 local last = 2 -- the argument that was read last
@@ -79,26 +79,25 @@ local function book(rules, states, delay)
   end
 end
 
-local function answer(said, allowed, delay, binding, rules, states)
-  local n = #said
-  said[n + 1] = allowed and '1' or '0'
-  said[n + 2] = text(delay)
-  said[n + 3] = text(binding - 1)
-  for i = 1, #rules do
-    said[n + 3 + i] = text(remaining(rules[i], states[i], now))
+local function answer(allowed, delay, binding, rules, states)
+  local left = text(remaining(rules[1], states[1], now))
+  for i = 2, #rules do
+    left = left .. ',' .. text(remaining(rules[i], states[i], now))
   end
+  return (allowed and '1,' or '0,') .. text(delay) .. ',' .. text(binding - 1) .. ',' .. left
 end
 
-local function answer_positions(said, states)
-  local n = #said
-  for i = 1, #states do
-    said[n + i] = position(states[i])
+local function positions(states)
+  local marks = position(states[1])
+  for i = 2, #states do
+    marks = marks .. ',' .. position(states[i])
   end
+  return marks
 end
 
 -- One after the other, as if each had come alone at this moment; the states are loaded and saved once.
 local function acquire(rules, states)
-  local said, booked = {}, false
+  local answers, booked = {}, false
   while ARGV[last + 1] do
     local count = number('count', following(), 1)
     local patience = number('max_wait', following(), -9e15)
@@ -106,27 +105,24 @@ local function acquire(rules, states)
     for _ = 1, count do
       local delay, binding = longest_wait(rules, states)
       if delay > patience then -- nothing changes, so equal requests hear the same
-        answer(said, false, delay, binding, rules, states)
+        answers[#answers + 1] = answer(false, delay, binding, rules, states)
         break
       end
       book(rules, states, delay)
-      answer(said, true, delay, binding, rules, states)
-      answer_positions(said, states)
+      answers[#answers + 1] = answer(true, delay, binding, rules, states) .. ',' .. positions(states)
       booked = true
     end
   end
   if booked and not incremental then
     store_all(rules, states)
   end
-  return table.concat(said, ',')
+  return table.concat(answers, ';')
 end
 
 local function peek(rules, states)
   read_costs(rules)
   local delay, binding = longest_wait(rules, states)
-  local said = {}
-  answer(said, delay <= 0, delay, binding, rules, states)
-  return table.concat(said, ',')
+  return answer(delay <= 0, delay, binding, rules, states)
 end
 
 -- Positions that are given must all still be the last: then nothing was booked after.
