@@ -24,6 +24,7 @@ from .outcome import Outcome
 
 if TYPE_CHECKING:
     from .bound import Bound
+    from .engine.frame import Frame
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,16 +69,21 @@ class Policy(ABC):
 
         return build(self.parts(), operation)
 
+    def frame(self, operation: Operation) -> Frame | None:
+        """The generated fast path for an adapter's calls, see `resilience.engine`; None if there is none."""
+        from .engine.build import build_frame
+
+        return build_frame(self.parts(), operation)
+
     def _build(self) -> Handler:
         self._handler = handler = self.handler(self.operation)
         return handler
 
     def _build_outcome(self) -> Callable[..., Awaitable[Any]] | None:
-        from .engine.build import build_outcome
-
         self._built = True
-        self._outcome = frame = build_outcome(self.parts(), self.operation)
-        return frame
+        frame = self.frame(self.operation)
+        self._outcome = None if frame is None else frame.outcome()
+        return self._outcome
 
     @property
     def source(self) -> str:

@@ -51,11 +51,13 @@ def http_classifier(
     if failed & slowed:
         raise ValueError(f"failures and throttled must have no status in common, got {sorted(failed & slowed)}")
 
+    verdicts = dict.fromkeys([*range(500, 1000), *slowed], IGNORED) | dict.fromkeys(failed, FAILURE)
+
     def judge_response(response: Any) -> Verdict:
-        status = getattr(response, "status_code", 0)
-        if status in failed:
-            return FAILURE
-        return IGNORED if status in slowed or status >= 500 else SUCCESS
+        try:
+            return verdicts.get(response.status_code, SUCCESS)
+        except AttributeError:  # not a response: a fallback's value
+            return SUCCESS
 
     def advice(response: Any, problem: Exception | None) -> Advice | None:
         if problem is not None:

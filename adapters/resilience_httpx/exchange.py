@@ -6,8 +6,7 @@ await policy.run(Call(operation, exchange.send))
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 
@@ -16,8 +15,7 @@ from resilience import clock
 from .overrides import EXTENSION
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """How a response came about, in `response.extensions["resilience"]`. Times are in seconds."""
 
     attempts: int
@@ -31,26 +29,34 @@ class Report:
 class Exchange:
     """The attempts of one request."""
 
-    __slots__ = ("_alive", "_attempts", "_in_attempts", "_request", "_started", "_transport")
+    __slots__ = ("_alive", "_attempts", "_in_attempts", "_started", "_transport", "request")
 
     def __init__(self, request: Any, transport: Any) -> None:
-        self._request = request
+        self.request = request
         self._transport = transport
         self._alive: list[Any] = []
         self._attempts = 0
         self._in_attempts = 0.0
         self._started = clock.now()
 
+    def began(self, moment: float, response: Any) -> None:
+        """Take over after a first attempt that began at `moment` and returned `response`, if it returned."""
+        self._started = moment
+        self._attempts = 1
+        self._in_attempts = clock.now() - moment
+        if response is not None:
+            self._alive.append(response)
+
     async def send(self) -> Any:
         """Make one attempt, with a request of its own."""
         started = clock.now()
         self._attempts += 1
         try:
-            response = await self._transport.handle_async_request(fresh(self._request))
+            response = await self._transport.handle_async_request(fresh(self.request))
         finally:
             self._in_attempts += clock.now() - started
         self._alive.append(response)
-        response.request = self._request
+        response.request = self.request
         return response
 
     async def close_others(self, chosen: Any = None) -> None:

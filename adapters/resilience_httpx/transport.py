@@ -7,17 +7,19 @@ response.extensions["resilience"].attempts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from resilience.call import Call, Lease, Operation
+from resilience.engine.frame import Port
 from resilience.policy import Policy
 from resilience.verdict import Classifier
 
 from .body import leased_body
+from .classify import HTTP_CLASSIFIER
 from .errors import in_tree
-from .exchange import Exchange
+from .exchange import Exchange, Report
 from .host import Host, host_of
 from .options import TransportOptions, check_transport, classifier_of
 from .overrides import EXTENSION, IDEMPOTENT, Overrides, read_overrides, repeatable
@@ -33,6 +35,10 @@ else:
     class _HttpxTransport: ...
 
     class _Httpx2Transport: ...
+
+
+_new_tuple: Any = tuple.__new__
+"""Makes a Report at half the price of its own constructor."""
 
 
 class ResilientTransport(_HttpxTransport, _Httpx2Transport):
@@ -86,6 +92,9 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
             name or policy.operation.name, classifier=classifier_of(policy, classifier, statuses)
         )
         self._handler = policy.handler(self._operation)
+        # A request with a key of its own goes to a partition that no frame knows.
+        self._frame = policy.frame(self._operation) if key is None else None
+        self._send: Callable[[Any], Awaitable[Any]] | None = None
 
     @overload
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response: ...
@@ -97,17 +106,52 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
         Raises what the inner transport raises; rejections and timeouts as members of both trees of errors.
         """
         host = host_of(request)
+        if self._frame is not None and self._send is None:
+            self._send = self._frame.adapter(self._port(host, request.__class__))
+            if type(self).handle_async_request is ResilientTransport.handle_async_request:
+                # The frame asks by itself whether a request is for it, and sends the others back here.
+                self.__dict__["handle_async_request"] = self._send
         overrides = read_overrides(request.extensions)
         policy = overrides.get("policy", self.policy)
         if policy is None:
             return await self._inner(host).handle_async_request(request)
         exchange = Exchange(request, self._inner(host))
         call = self._call(exchange, host, request, overrides)
+        running = self._handler(call) if policy is self.policy else policy.run(call)
+        return await self._finish(exchange, host, call, running)
+
+    def _port(self, host: Host, kind: type[Any]) -> Port:
+        """How the frame sends a request to which nothing happens, and who takes over if something does."""
+        inner = self._inner(host)
+
+        async def settle(request: Any, response: Any, error: BaseException | None, state: Any) -> Any:
+            if state is None or self._frame is None:
+                return await ResilientTransport.handle_async_request(self, request)
+            exchange = Exchange(request, inner)
+            exchange.began(state[0], response)
+            call = self._call(exchange, host, request, Overrides())
+            return await self._finish(exchange, host, call, self._frame.unwind(call, *state, response, error))
+
+        judge = self._operation.classifier.result
+        fine = frozenset(status for status in range(100, 600) if judge is HTTP_CLASSIFIER.result and status < 400)
+        return Port(
+            inner.handle_async_request,
+            settle,
+            names={"Request": kind, "Report": Report, "new": _new_tuple, "fine": fine},
+            refuse=["subject.__class__ is not Request", f"{EXTENSION!r} in subject.extensions"],
+            alive="not result.is_closed",
+            good="result.status_code in fine",
+            done=[f"result.extensions[{EXTENSION!r}] = new(Report, (1, now() - moment, 0.0))"],
+        )
+
+    async def _finish(self, exchange: Exchange, host: Host, call: Call, running: Awaitable[Any]) -> Any:
+        """Await the policy, turn its errors into the library's, and hold its guards until the body is closed."""
+        request = exchange.request
         lease = call.lease = Lease()
         try:
-            response = await (self._handler(call) if policy is self.policy else policy.run(call))
+            response = await running
             if not isinstance(response, host.Response):
-                raise TypeError(f"{policy.name} must return a {host.name}.Response, got {response!r}")
+                raise TypeError(f"{call.operation.name} must return a {host.name}.Response, got {response!r}")
         except BaseException as error:
             lease.close(error)
             await exchange.close_others()
@@ -123,7 +167,8 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
 
     async def aclose(self) -> None:
         """Close the inner transport."""
-        made, self._made = self._made, {}
+        made, self._made, self._send = self._made, {}, None
+        self.__dict__.pop("handle_async_request", None)
         for transport in made.values():
             await transport.aclose()
         if self._transport is not None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
 from resilience.errors import StoreUnavailableError
 from resilience_redis.batch import Batch, Grant, Group, Single, load
@@ -163,7 +163,7 @@ class Lane:
     def _refund(self, grant: Grant) -> None:
         booking = grant.target.booking(grant.answer)
         if booking.decision.allowed:
-            marks = cast("tuple[str, ...]", booking.stamp)
+            marks = grant.target.marks(booking.stamp)
             self.send(grant.target, "refund", grant.costs + marks).add_done_callback(_retrieve)
 
     def _look_at_the_clock(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from resilience.limiter_state import Booking, LimiterSpec
 from resilience.machines.rate_limiter.decide import Decision
@@ -73,8 +73,8 @@ class RedisLimiter:
 
     async def refund(self, key: str, costs: Sequence[float], stamp: object = None) -> None:
         """Give units back; with a stamp only if nothing was booked after it. Raises StoreUnavailableError."""
-        marks = ("",) * len(costs) if stamp is None else cast("tuple[str, ...]", stamp)
-        await self._lane().send(self._target(key), "refund", self._costs(*costs) + marks)
+        target = self._target(key)
+        await self._lane().send(target, "refund", self._costs(*costs) + target.marks(stamp))
 
     async def reset(self, key: str) -> None:
         """Forget the key. Raises StoreUnavailableError."""

@@ -75,7 +75,7 @@ class RedisStore(Store):
         self._prefix = prefix.translate(_BRACES)
         self._timeout = positive("timeout", timeout)
         self._connect_timeout = positive("connect_timeout", connect_timeout)
-        self._lanes: dict[asyncio.AbstractEventLoop, tuple[Lane, bool]] = {}
+        self._lanes: dict[asyncio.AbstractEventLoop, Lane] = {}
 
     def limiter(self, spec: LimiterSpec) -> RedisLimiter:
         """The state of a rate limiter, shared by all processes that use its name."""
@@ -83,10 +83,10 @@ class RedisStore(Store):
 
     async def aclose(self) -> None:
         """Wait for what is under way in this event loop and close the connections the store made there."""
-        lane, owned = self._lanes.pop(asyncio.get_running_loop(), (None, False))
+        lane = self._lanes.pop(asyncio.get_running_loop(), None)
         if lane is not None:
             await lane.drain()
-            if owned:
+            if lane.wire.client is not self._client:
                 await lane.wire.client.aclose()
 
     async def __aenter__(self) -> RedisStore:

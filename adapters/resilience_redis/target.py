@@ -43,19 +43,29 @@ class Target:
         return self is other or (self.script is other.script and self.rules == other.rules and self.keys == other.keys)
 
     def booking(self, answer: str) -> Booking:
-        """Read the answer to one request."""
+        """Read the answer to one request. It is also the stamp: it holds the positions that a refund names."""
         seen, refusal = self._refusal
         if answer is seen and refusal is not None:
             return refusal
-        fields = answer.split(",")
         count = len(self.keys)
-        allowed, wait = fields[0] == "1", fields[1]
+        if count == 1 and answer.startswith("1,0,0,"):  # by far the most
+            decision = _new_decision(Decision, (True, 0.0, 0, (float(answer[6 : answer.index(",", 6)]),)))
+            return _new_booking(Booking, (decision, answer))
+        fields = answer.split(",")
+        allowed = fields[0] == "1"
         # Rounded up to the next microsecond: never early.
-        delay = 0.0 if wait == "0" else math.ceil(float(wait)) / MICROSECONDS
-        remaining = (float(fields[3]),) if count == 1 else tuple(map(float, fields[3 : 3 + count]))
-        decision = _new_decision(Decision, (allowed, delay, int(fields[2]), remaining))
+        wait = math.ceil(float(fields[1])) / MICROSECONDS
+        decision = Decision(allowed, wait, int(fields[2]), tuple(map(float, fields[3 : 3 + count])))
         if allowed:
-            return _new_booking(Booking, (decision, tuple(fields[3 + count :]) or None))
+            return Booking(decision, answer)
         refusal = Booking(decision)
         self._refusal = answer, refusal
         return refusal
+
+    def marks(self, stamp: object) -> tuple[str, ...]:
+        """Return the positions of what was booked, which a refund must find unchanged; of none, what fits any."""
+        if stamp is None:
+            return ("",) * len(self.keys)
+        if not isinstance(stamp, str):
+            raise TypeError(f"stamp must be that of a booking, got {type(stamp).__name__}")
+        return tuple(stamp.split(",")[3 + len(self.keys) :])

@@ -32,12 +32,12 @@ def build(parts: Sequence[Policy], operation: Operation, proceed: Handler = invo
     return _fold(parts[:outside], handler)[0]
 
 
-def build_outcome(parts: Sequence[Policy], operation: Operation) -> Callable[..., Coroutine[Any, Any, Any]] | None:
-    """The frame behind `Policy.outcome`; None if the policies forbid it."""
+def build_frame(parts: Sequence[Policy], operation: Operation) -> Frame | None:
+    """The frame of all the policies, for adapters and for `Policy.outcome`; None if they cannot share one."""
     fragments = _innermost(parts)
     if not fragments or len(fragments) < len(parts):
         return None
-    return _frame(parts, fragments, _fold(parts, invoke), operation).outcome()
+    return _frame(parts, fragments, _fold(parts, invoke), operation)
 
 
 def build_function(

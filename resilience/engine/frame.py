@@ -12,7 +12,7 @@ import keyword
 import linecache
 import weakref
 from _thread import get_ident
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, takewhile
 from typing import Any
@@ -78,10 +78,11 @@ class Frame:
 
     def _on_trio(self, call: Call) -> Awaitable[Any]:
         """Run a call in the frame for trio, which is made when it is first needed."""
-        if self._trio is None:
+        handler = self._trio
+        if handler is None:
             body = self._body(_RECORD, _TRIO)
-            self._trio = self._compile("handle_on_trio", "call", body, {"inner": self._inner})
-        return self._trio(call)
+            handler = self._trio = self._compile("handle_on_trio", "call", body, {"inner": self._inner})
+        return handler(call)
 
     def outcome(self) -> Callable[..., Coroutine[Any, Any, Outcome[Any]]]:
         """The frame that takes a function with its arguments and returns an Outcome."""
@@ -106,19 +107,20 @@ class Frame:
         return function
 
     def adapter(self, port: Port) -> Callable[[Any], Coroutine[Any, Any, Any]]:
-        """The frame that sends whatever an adapter sends."""
-        names = {"send": port.send, "settle": port.settle, "delivered": port.delivered, "unwind": None}
-        form = replace(_ADAPTER, alive=port.alive)
-        body = self._body(form)
-        function: Callable[[Any], Coroutine[Any, Any, Any]] = self._compile("handle", "subject", body, names)
+        """The frame that sends whatever an adapter sends; its only argument is called `subject`."""
+        names = {"send": port.send, "settle": port.settle, **port.names}
+        form = replace(_ADAPTER, refuse=port.refuse, alive=port.alive, good=port.good, done=port.done)
+        function: Callable[[Any], Coroutine[Any, Any, Any]] = self._compile(
+            "handle", "subject", self._body(form), names
+        )
         return function
 
     @property
-    def unwind(self) -> Callable[..., Awaitable[Any]]:
+    def unwind(self) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Finishes a call that a frame began; see `Unwinder.unwind`."""
         return self._unwind
 
-    def _compile(self, name: str, parameters: str, body: list[str], names: dict[str, Any]) -> Any:
+    def _compile(self, name: str, parameters: str, body: list[str], names: Mapping[str, object]) -> Any:
         names = {**self._names, **names}
         text = "\n".join(f"        {line}" for line in body)
         source = f"def make({', '.join(names)}):\n    async def {name}({parameters}):\n{text}\n    return {name}\n"
@@ -175,19 +177,33 @@ class Frame:
         lines = [f"if {form.alive}:", *(f"    {line}" for line in hand_over)] if form.alive else []
         if self._judges:
             good = " and ".join(f"judge{n}(result) is SUCCESS" for n in range(len(self._judges)))
-            lines += ["try:", f"    good = {good}", "except Exception:", "    good = False"]
-            lines += ["if not good:", *(f"    {line}" for line in hand_over)]
+            asked = ["try:", f"    good = {good}", "except Exception:", "    good = False"]
+            asked += ["if not good:", *(f"    {line}" for line in hand_over)]
+            lines += [f"if not ({form.good}):", *(f"    {line}" for line in asked)] if form.good else asked
         return lines
 
 
 @dataclass(frozen=True)
 class Port:
-    """How an adapter sends things, for `Frame.adapter`; see `Policy.adapter`."""
+    """What an adapter adds to a frame of its own, as Python where every nanosecond counts.
+
+    In it `subject` is what was sent, `result` what came back and `moment` when it began; `names` are the adapter's.
+    """
 
     send: Callable[[Any], Awaitable[Any]]
+    """Makes one attempt."""
     settle: Callable[..., Awaitable[Any]]
-    delivered: Callable[[Any, Any, float], None]
+    """Finishes what is not over: `settle(subject, result, error, state)`. With a state, `Frame.unwind(call, *state,
+    result, error)` goes on from there; without one nothing has been sent yet."""
+    names: Mapping[str, object]
+    refuse: Sequence[str]
+    """Conditions under which a subject is not sent from here."""
     alive: str
+    """A condition under which the result lives on."""
+    good: str
+    """A condition under which the classifier calls the result a success."""
+    done: Sequence[str]
+    """Statements for a result that is returned at once."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +217,8 @@ class _Form:
     refuse: Sequence[str] = ()
     alive: str = ""
     """A condition under which the result lives on after the frame."""
+    good: str = ""
+    """A condition under which no judge need be asked."""
     done: Sequence[str] = ()
     outcome: bool = False
     plain: str = "plain(CALL)"
@@ -226,9 +244,8 @@ _RECORD = _Form(
     alive="call.lease is not None",
 )
 _ADAPTER = _Form(
-    "None",
+    "Call(operation, send)",
     "send(subject)",
-    done=["delivered(subject, result, moment)"],
     plain="settle(subject, None, None, None)",
     unwind="settle(subject, {1}, {2}, ({0}))",
 )

@@ -22,7 +22,7 @@ from .._validate import at_most, not_negative, one_of, positive
 from ..call import Call
 from ..errors import RateLimitedError, StoreUnavailableError
 from ..events import Listener, PermitAwaited, StoreDegraded, StoreRecovered
-from ..limiter_state import LimiterSpec, LocalLimiter, RemoteLimiter
+from ..limiter_state import Booking, LimiterSpec, LocalLimiter, RemoteLimiter
 from ..machines.rate_limiter import GCRA, Decision, Rule, TokenBucket
 from ..memory_limiter import MemoryLimiter
 from ..rates import Algorithm, make_rule
@@ -135,19 +135,26 @@ class RateLimiter(RejectingGuard[bool]):
 
     async def wait(self, call: Call) -> bool:
         """Ask a shared store, or wait in line."""
-        key, costs = self.key_of(call), self._costs(call)
-        since = clock.now()
+        key, costs, since = self.key_of(call), self._costs(call), clock.now()
         if self.remote is None:
             decision = await self.line.take(key, costs, self._patience(call))
         else:
-            answer = await self._ask(call, key, costs)
-            if isinstance(answer, bool):
-                return answer
-            decision = answer
+            try:
+                booking = await self.remote.acquire(key, costs, 0.0 if self._mode == "shadow" else self._patience(call))
+            except StoreUnavailableError as error:
+                answer = await self._without_store(call, key, costs, error)
+                if isinstance(answer, bool):
+                    return answer
+                decision = answer
+            else:
+                decision = booking.decision
+                if self._degraded_since is not None:
+                    self._recovered(call, self._degraded_since)
+                if decision.wait > 0.0 and decision.allowed:
+                    await self._sit_out(key, costs, booking)
         if not decision.allowed:
             return self._refuse(call, decision)
-        waited = clock.now() - since
-        if self.listeners and waited > 0.0:
+        if self.listeners and (waited := clock.now() - since) > 0.0:
             self.emit(PermitAwaited(call.operation.name, self.name, key, waited))
         return True
 
@@ -162,22 +169,13 @@ class RateLimiter(RejectingGuard[bool]):
             return self._refuse(call, decision._replace(wait=self.line.estimate(key, costs)))
         return None
 
-    async def _ask(self, call: Call, key: str, costs: tuple[float, ...]) -> Decision | bool:
-        """One round trip to the shared store, then the wait it told; True if the outage rule admitted the call."""
-        assert self.remote is not None
-        patience = 0.0 if self._mode == "shadow" else self._patience(call)
+    async def _sit_out(self, key: str, costs: tuple[float, ...], booking: Booking) -> None:
+        """Wait until a booking is valid; one that is cancelled meanwhile is given back."""
         try:
-            booking = await self.remote.acquire(key, costs, patience)
-        except StoreUnavailableError as error:
-            return await self._without_store(call, key, costs, error)
-        self._recovered(call)
-        if booking.decision.allowed and booking.decision.wait > 0.0:
-            try:
-                await anyio.sleep(booking.decision.wait)
-            except BaseException:
-                await self._give_back(key, costs, booking.stamp)
-                raise
-        return booking.decision
+            await anyio.sleep(booking.decision.wait)
+        except BaseException:
+            await self._give_back(key, costs, booking.stamp)
+            raise
 
     async def _give_back(self, key: str, costs: tuple[float, ...], stamp: object) -> None:
         assert self.remote is not None
@@ -203,9 +201,9 @@ class RateLimiter(RejectingGuard[bool]):
             return True
         return self._try_line(call, key, costs) or await self.line.take(key, costs, self._patience(call))
 
-    def _recovered(self, call: Call) -> None:
-        since, self._degraded_since = self._degraded_since, None
-        if since is not None and self.listeners:
+    def _recovered(self, call: Call, since: float) -> None:
+        self._degraded_since = None
+        if self.listeners:
             self.emit(StoreRecovered(call.operation.name, self.name, clock.now() - since))
 
     def _costs(self, call: Call) -> tuple[float, ...]:

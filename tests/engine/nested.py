@@ -47,6 +47,11 @@ class Victim:
     cancel: int | None
 
 
+def has_group(node: Node) -> bool:
+    """Whether there is more than one task in it."""
+    return node.kind == "group" or any(map(has_group, node.inside))
+
+
 def _around(inside: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     kinds = st.sampled_from(["limit", "limit", "limit", "tolerated", "asyncio", "scope", "group", "stubborn"])
     return st.builds(Node, kinds, st.integers(1, 40), st.lists(inside, min_size=1, max_size=3).map(tuple))
@@ -111,7 +116,9 @@ class Program:
             task = loop.create_task(self.victim(index, victim))
             if victim.cancel is not None:
                 near = spread(victim.start, index) + self.limits[victim.near % len(self.limits)]
-                loop.call_at(max(0.0, near + victim.cancel / 64), task.cancel)
+                # A child whose deadline comes at the very moment at which its parent is cancelled: either may be first.
+                after = victim.cancel / 64 or (1 / 128 if any(map(has_group, victim.steps)) else 0.0)
+                loop.call_at(max(0.0, near + after), task.cancel)
             loop.call_at(100.0 + index, task.cancel)
             loop.call_at(200.0 + index, task.cancel)
             tasks.append(task)

@@ -84,6 +84,9 @@ local function answer(allowed, delay, binding, rules, states)
   for i = 2, #rules do
     left = left .. ',' .. text(remaining(rules[i], states[i], now))
   end
+  if delay == 0 then
+    return (allowed and '1,0,0,' or '0,0,0,') .. left
+  end
   return (allowed and '1,' or '0,') .. text(delay) .. ',' .. text(binding - 1) .. ',' .. left
 end
 
@@ -97,19 +100,20 @@ end
 
 -- One after the other, as if each had come alone at this moment; the states are loaded and saved once.
 local function acquire(rules, states)
-  local answers, booked = {}, false
+  local answers, n, booked = {}, 0, false
   while ARGV[last + 1] do
     local count = number('count', following(), 1)
     local patience = number('max_wait', following(), -9e15)
     read_costs(rules)
     for _ = 1, count do
       local delay, binding = longest_wait(rules, states)
+      n = n + 1
       if delay > patience then -- nothing changes, so equal requests hear the same
-        answers[#answers + 1] = answer(false, delay, binding, rules, states)
+        answers[n] = answer(false, delay, binding, rules, states)
         break
       end
       book(rules, states, delay)
-      answers[#answers + 1] = answer(true, delay, binding, rules, states) .. ',' .. positions(states)
+      answers[n] = answer(true, delay, binding, rules, states) .. ',' .. positions(states)
       booked = true
     end
   end
