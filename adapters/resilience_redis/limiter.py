@@ -20,7 +20,7 @@ from resilience_redis.scripts import script_for
 from resilience_redis.target import MICROSECONDS, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from resilience_redis.lane import Lane
 
@@ -33,7 +33,13 @@ _RESERVED = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D", ":": "%3A"})
 class RedisLimiter:
     """`RemoteLimiter` on a Redis server."""
 
-    def __init__(self, spec: LimiterSpec, prefix: str, lane: Callable[[], Lane]) -> None:
+    def __init__(
+        self,
+        spec: LimiterSpec,
+        prefix: str,
+        lanes: Mapping[asyncio.AbstractEventLoop | None, Lane],
+        lane: Callable[[], Lane],
+    ) -> None:
         if not spec.rules:
             raise ValueError("rules must have at least one rule, got none")
         algorithms = {rule.algorithm for rule in spec.rules}
@@ -41,6 +47,7 @@ class RedisLimiter:
             raise ValueError(f"rules must all be of one algorithm, got {', '.join(sorted(algorithms))}")
         algorithm = algorithms.pop()
         self._spec = spec
+        self._lanes = lanes
         self._lane = lane
         self._script = script_for(algorithm)
         self._tag = f"{prefix}:{spec.name.translate(_RESERVED)}:"
@@ -58,7 +65,9 @@ class RedisLimiter:
         """Decide and book in one step. Raises StoreUnavailableError when Redis is away."""
         if max_wait != max_wait:
             raise ValueError("max_wait must be a number, got nan")
-        lane, target, units = self._lane(), self._target(key), self._costs(*costs)
+        # The running loop, or None, without the price of an exception that nobody raises.
+        lane = self._lanes.get(asyncio._get_running_loop()) or self._lane()
+        target, units = self._target(key), self._costs(*costs)
         booked = lane.book(target, units, max_wait)
         try:
             return target.booking(await booked)

@@ -45,9 +45,8 @@ class RedisStore(Store):
         connect_timeout: float = 1.0,
     ) -> None:
         check_client(client)
-        self._make: Callable[[], tuple[Any, bool]] = lambda: (
-            (twin_of(client), True) if retries_of(client) else (client, False)
-        )
+        self._client: Any = client
+        self._make: Callable[[], Any] = lambda: twin_of(client) if retries_of(client) else client
         self._configure(prefix, timeout, connect_timeout)
 
     @classmethod
@@ -65,7 +64,8 @@ class RedisStore(Store):
         `options` go to the connections of redis-py (`password=`, `ssl_ca_certs=`, `max_connections=`, ...).
         """
         self = cls.__new__(cls)
-        self._make = lambda: (client_from_url(url, connect_timeout, options), True)
+        self._client = None
+        self._make = lambda: client_from_url(url, connect_timeout, options)
         self._configure(prefix, timeout, connect_timeout)
         return self
 
@@ -75,11 +75,11 @@ class RedisStore(Store):
         self._prefix = prefix.translate(_BRACES)
         self._timeout = positive("timeout", timeout)
         self._connect_timeout = positive("connect_timeout", connect_timeout)
-        self._lanes: dict[asyncio.AbstractEventLoop, Lane] = {}
+        self._lanes: dict[asyncio.AbstractEventLoop | None, Lane] = {}
 
     def limiter(self, spec: LimiterSpec) -> RedisLimiter:
         """The state of a rate limiter, shared by all processes that use its name."""
-        return RedisLimiter(spec, self._prefix, self._lane)
+        return RedisLimiter(spec, self._prefix, self._lanes, self._lane)
 
     async def aclose(self) -> None:
         """Wait for what is under way in this event loop and close the connections the store made there."""
@@ -105,8 +105,7 @@ class RedisStore(Store):
             raise RuntimeError("RedisStore needs a running asyncio event loop: redis-py has no trio support") from None
         known = self._lanes.get(loop)
         if known is None:
-            for gone in [each for each in self._lanes if each.is_closed()]:
+            for gone in [each for each in self._lanes if each and each.is_closed()]:
                 del self._lanes[gone]
-            client, owned = self._make()
-            known = self._lanes[loop] = Lane(client, self._timeout, self._connect_timeout), owned
-        return known[0]
+            known = self._lanes[loop] = Lane(self._make(), self._timeout, self._connect_timeout)
+        return known

@@ -24,13 +24,14 @@ _new_booking: Callable[[type[Booking], tuple[object, ...]], Booking] = vars(tupl
 class Target:
     """Keys, all in one slot, with the limits that hold for them as the script is told."""
 
-    __slots__ = ("_refusal", "identity", "keys", "rules", "script")
+    __slots__ = ("_refusal", "_single", "identity", "keys", "rules", "script")
 
     def __init__(self, script: Script, keys: Sequence[str], rules: tuple[str, ...]) -> None:
         self.script = script
         self.keys = keys
         self.rules = rules
         self.identity = keys[0]
+        self._single = len(keys) == 1
         # The last one read: many callers may hear the very same.
         self._refusal: tuple[str, Booking | None] = ("", None)
 
@@ -44,13 +45,13 @@ class Target:
 
     def booking(self, answer: str) -> Booking:
         """Read the answer to one request. It is also the stamp: it holds the positions that a refund names."""
+        if self._single and answer.startswith("1,0,0,"):  # by far the most
+            decision = _new_decision(Decision, (True, 0.0, 0, (float(answer[6:].partition(",")[0]),)))
+            return _new_booking(Booking, (decision, answer))
         seen, refusal = self._refusal
         if answer is seen and refusal is not None:
             return refusal
         count = len(self.keys)
-        if count == 1 and answer.startswith("1,0,0,"):  # by far the most
-            decision = _new_decision(Decision, (True, 0.0, 0, (float(answer[6 : answer.index(",", 6)]),)))
-            return _new_booking(Booking, (decision, answer))
         fields = answer.split(",")
         allowed = fields[0] == "1"
         # Rounded up to the next microsecond: never early.

@@ -47,11 +47,6 @@ class Victim:
     cancel: int | None
 
 
-def has_group(node: Node) -> bool:
-    """Whether there is more than one task in it."""
-    return node.kind == "group" or any(map(has_group, node.inside))
-
-
 def _around(inside: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     kinds = st.sampled_from(["limit", "limit", "limit", "tolerated", "asyncio", "scope", "group", "stubborn"])
     return st.builds(Node, kinds, st.integers(1, 40), st.lists(inside, min_size=1, max_size=3).map(tuple))
@@ -116,9 +111,7 @@ class Program:
             task = loop.create_task(self.victim(index, victim))
             if victim.cancel is not None:
                 near = spread(victim.start, index) + self.limits[victim.near % len(self.limits)]
-                # A child whose deadline comes at the very moment at which its parent is cancelled: either may be first.
-                after = victim.cancel / 64 or (1 / 128 if any(map(has_group, victim.steps)) else 0.0)
-                loop.call_at(max(0.0, near + after), task.cancel)
+                loop.call_at(max(0.0, near + victim.cancel / 64), task.cancel)
             loop.call_at(100.0 + index, task.cancel)
             loop.call_at(200.0 + index, task.cancel)
             tasks.append(task)
@@ -145,6 +138,11 @@ class Program:
         """One step after another."""
         for place, node in enumerate(steps):
             await self.step(mark * 7 + place + 1, node)
+
+    async def child(self, mark: int, node: Node) -> None:
+        """One task of a group. Its deadlines shall not come at the moment of its parent's: either may be first."""
+        await asyncio.sleep(spread(0, mark + 1))
+        await self.step(mark, node)
 
     async def step(self, mark: int, node: Node) -> None:
         """Do one step."""
@@ -179,7 +177,7 @@ class Program:
                 try:
                     async with asyncio.TaskGroup() as group:
                         for place, child in enumerate(node.inside):
-                            group.create_task(self.step(mark * 11 + place, child))
+                            group.create_task(self.child(mark * 11 + place, child))
                 except* (ArithmeticError, FiredError) as errors:
                     self.note(mark, "group", sorted(type(error).__name__ for error in errors.exceptions))
             case "tolerated":

@@ -4,6 +4,7 @@ local function prepare(rule)
   rule.capacity = rule.burst
   rule.interval = rule.period / rule.limit
   rule.tolerance = rule.interval * rule.burst
+  rule.grace = rule.interval * 0.001
 end
 
 local load, save = load_numbers, save_numbers
@@ -13,7 +14,7 @@ local function wait(rule, state, now, cost)
     return 0
   end
   local excess = (state[1] - now) + (cost * rule.interval - rule.tolerance)
-  return excess > 0 and excess or 0
+  return excess > rule.grace and excess or 0
 end
 
 local function take(rule, state, now, cost, delay)

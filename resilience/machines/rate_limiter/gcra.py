@@ -6,7 +6,7 @@ conforms unless that puts it further ahead than `tolerance`, the time a whole bu
 
     rule = GCRA(limit=100, period=1.0, burst=20)
 
-Promise: in any window of length W at most `burst + limit / period * W` units.
+Promise: in any window of length W at most `burst + limit / period * W` units (and a thousandth, for rounding).
 """
 
 from __future__ import annotations
@@ -16,31 +16,44 @@ from typing import ClassVar
 from resilience.machines.rate_limiter.rule import BurstRule, check_burst, check_limit
 
 
+ROUNDING = 0.001
+"""Units that are let off: a hundred times the interval, added up, is not exactly a hundred intervals, and the last
+unit of a burst should not have to wait for the difference."""
+
+
 class GCRA(BurstRule):
     """`limit` units per `period`, evenly spaced, with up to `burst` at once after a rest.
 
     `burst` defaults to `limit` (at least 1). The state is one float, the theoretical arrival time.
     """
 
-    __slots__ = ("interval", "tolerance")
+    __slots__ = ("grace", "interval", "tolerance")
 
     algorithm: ClassVar[str] = "gcra"
     interval: float
     tolerance: float
+    grace: float
 
     def __init__(self, limit: float, period: float, burst: float | None = None) -> None:
         limit, period = check_limit(limit, period)
         burst = check_burst(burst, limit)
         interval = period / limit
-        self._fill(limit, period, burst=burst, capacity=burst, interval=interval, tolerance=interval * burst)
+        self._fill(
+            limit,
+            period,
+            burst=burst,
+            capacity=burst,
+            interval=interval,
+            tolerance=interval * burst,
+            grace=interval * ROUNDING,
+        )
 
     def wait(self, state: float | None, now: float, cost: float) -> float:
         """Return the time until `cost` units conform."""
         if state is None or state <= now:
             return 0.0
-        # In this order: at most 0 for a bucket that is just full, whatever the rounding.
         excess = (state - now) + (cost * self.interval - self.tolerance)
-        return excess if excess > 0.0 else 0.0
+        return excess if excess > self.grace else 0.0
 
     def take(self, state: float | None, now: float, cost: float, wait: float) -> float:
         """Return the arrival time that follows `cost` units at `now + wait`."""

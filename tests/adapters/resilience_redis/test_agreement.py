@@ -52,9 +52,19 @@ steps = st.builds(
         st.integers(-2_000_000, 0),
         st.just(0),
     ),
-    st.tuples(*[st.sampled_from([0.001, 0.1, 0.3, 0.5, 1.0])] * 2),
+    st.tuples(*[st.sampled_from([0.001, 0.1, 0.3, 0.5, 1.0])] * 3),
     st.sampled_from([0.0, 0.0, 100.0, 250_000.0, 1e6, 1e8, NEVER]),
     st.sampled_from([None, 0, 0, 1, 3]),
+)
+
+
+acquires = st.builds(
+    Step,
+    st.just("acquire"),
+    st.one_of(st.integers(0, 400_000), st.integers(0, 3_000_000), st.integers(-1_000_000, 0)),
+    st.tuples(*[st.sampled_from([0.001, 0.001, 0.1, 0.3, 1.0])] * 3),
+    st.sampled_from([-1.0, 0.0, 0.0, 250_000.0, 1e6, NEVER]),
+    st.none(),
 )
 
 
@@ -124,13 +134,13 @@ def _entries(log: Sequence[float]) -> list[str]:
     return [text(log[0]), *(text(*log[index : index + 2]) for index in range(1, len(log), 2))]
 
 
-def arguments(model: Model, steps: Sequence[Step], now: int) -> list[str]:
+def arguments(model: Model, steps: Sequence[Step], now: int, counts: Sequence[int] = (1,)) -> list[str]:
     """What the script is told of one operation, or of several acquires at once."""
     said = [steps[0].operation, str(now)]
     for rule in model.rules:
         said += [text(rule.limit), text(rule.period), text(rule.burst)]
-    for step in steps:
-        said += ["1", text(step.max_wait)] if step.operation == "acquire" else []
+    for step, count in zip(steps, counts, strict=True):
+        said += [str(count), text(step.max_wait)] if step.operation == "acquire" else []
         said += map(text, model.costs(step))
         said += model.stamp(step) if step.operation == "refund" else []
     return said
@@ -185,3 +195,61 @@ def test_lua_and_python_agree(algorithm: str, plain_redis: Any, redis_prefix: st
 
     agree()
     assert runs >= (500 if LONG else 60)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_batch_is_its_requests_one_by_one(algorithm: str, plain_redis: Any, redis_prefix: str) -> None:
+    """One script call for many acquires answers and leaves behind exactly what a call for each does."""
+    script = script_for(algorithm)
+    plain_redis.script_load(script.source)
+    runs = 0
+
+    @settings(
+        max_examples=300 if LONG else 40,
+        deadline=None,
+        derandomize=not LONG,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(
+        st.lists(limits, min_size=1, max_size=3),
+        st.integers(1_700_000_000_000_000, 1_900_000_000_000_000),
+        st.lists(st.lists(st.tuples(acquires, st.integers(1, 12)), min_size=1, max_size=8), min_size=1, max_size=6),
+    )
+    def agree(chosen: list[Limit], now: int, turns: list[list[tuple[Step, int]]]) -> None:
+        nonlocal runs
+        runs += 1
+        rules = [make_rule(algorithm, *limit) for limit in chosen]
+        model = Model(rules)
+        together, alone = ([f"{{{redis_prefix}:{runs}:{way}}}:{index}" for index in range(len(rules))] for way in "ta")
+        for turn in turns:
+            now += turn[0][0].elapsed
+            requests = [step for step, count in turn for _ in range(count)]
+            expected = [model.apply(step, float(now)) for step in requests]
+            singly = [
+                plain_redis.execute_command(*script.by_sha(alone, arguments(model, [step], now))).decode()
+                for step in requests
+            ]
+            counts = [count for _, count in turn]
+            said = arguments(model, [step for step, _ in turn], now, counts)
+            reply = plain_redis.execute_command(*script.by_sha(together, said)).decode()
+            assert singly == expected
+            assert expanded(reply, counts) == expected
+            for one, other in zip(together, alone, strict=True):
+                assert plain_redis.dump(one) == plain_redis.dump(other)
+                assert abs(plain_redis.pttl(one) - plain_redis.pttl(other)) < 1000
+
+    agree()
+    assert runs >= (300 if LONG else 40)
+
+
+def expanded(reply: str, counts: Sequence[int]) -> list[str]:
+    """One answer per request: a refusal speaks for the rest of its group."""
+    answers = iter(reply.split(";"))
+    said: list[str] = []
+    for count in counts:
+        answer = "1"
+        for _ in range(count):
+            answer = next(answers) if answer.startswith("1") else answer
+            said.append(answer)
+    assert next(answers, None) is None
+    return said
