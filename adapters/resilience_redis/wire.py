@@ -52,9 +52,10 @@ class Wire:
         try:
             if self._connection is None:
                 self._connection = await pool.get_connection()
-            else:  # one that was closed meanwhile is opened again before anything is sent
-                await pool.ensure_connection(self._connection)
             connection = self._connection
+            if _was_closed(connection):  # before anything is sent, so nothing is sent twice
+                await connection.disconnect()
+                await connection.connect()
             await connection.send_packed_command(connection.pack_commands(commands))
             replies = [await _reply(connection) for _ in commands]
         except BaseException:
@@ -73,6 +74,12 @@ def _lends(client: Any) -> bool:
         return False
     pool: Any = client.connection_pool
     return type(pool) in (ConnectionPool, BlockingConnectionPool) and pool.max_connections > 1
+
+
+def _was_closed(connection: Any) -> bool:
+    """Whether the other side has hung up meanwhile; the pools of redis-py 8 do not always look."""
+    reader = getattr(connection, "_reader", None)
+    return reader is not None and bool(reader.at_eof())
 
 
 async def _reply(connection: Any) -> Any:

@@ -126,7 +126,6 @@ SCENARIOS: dict[str, Callable[[Random], World]] = {
 WAYS = ["asyncio task fused", "asyncio task plain", "asyncio scope fused", "trio scope fused", "trio scope plain"]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("scenario", list(SCENARIOS))
 def test_nothing_is_missing_after_a_storm(scenario: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:

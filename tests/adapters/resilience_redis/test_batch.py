@@ -218,7 +218,7 @@ async def test_impatience_is_refused_and_no_number_is_an_error(redis_server: Ser
 async def test_the_connection_on_loan_goes_back_to_its_pool(redis_server: Server, redis_prefix: str) -> None:
     make: Any = redis.asyncio.BlockingConnectionPool
     pool = make.from_url(redis_server.url, max_connections=2, timeout=1, retry=Retry(NoBackoff(), 0))
-    client = redis.asyncio.Redis.from_pool(pool)
+    client: Any = redis.asyncio.Redis.from_pool(pool)
     store = RedisStore(client, prefix=redis_prefix, timeout=0.05, connect_timeout=PATIENT)
     limiter = store.limiter(LimiterSpec("loan", (GCRA(1000, 1.0),)))
     while True:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from resilience.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter.rule import text
 from resilience_redis import RedisStore
 from resilience_redis.scripts import script_for
-from resilience_redis.server import Server, start_server
+from resilience_redis.server import Server, find_server, start_server
 from tests.support.redis import sync_client
 from tests.support.rules import ALGORITHMS, LONG, make_rule, promise
 
@@ -117,3 +122,44 @@ async def test_a_cluster_client_is_used_as_it_is() -> None:
         with pytest.raises(ValueError, match="must not retry"):
             RedisStore(retrying)
         await retrying.aclose()
+
+
+@contextlib.contextmanager
+def _sentinel(folder: Path, master: Server) -> Generator[int]:
+    """A Sentinel that watches one master; yields its port."""
+    binary = find_server()
+    assert binary is not None
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    configuration = folder / "sentinel.conf"
+    where = master.url.rpartition(":")[2]
+    configuration.write_text(f"bind 127.0.0.1\nport {port}\nsentinel monitor main 127.0.0.1 {where} 1\n")
+    process = subprocess.Popen([binary, configuration, "--sentinel"], stdout=subprocess.DEVNULL)
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.asyncio
+async def test_a_sentinel_master_is_used_as_it_is(own_server: Server, tmp_path: Path) -> None:
+    with _sentinel(tmp_path, own_server) as port:
+        make: Any = redis.asyncio.Sentinel
+        sentinel = make([("127.0.0.1", port)], retry=Retry(NoBackoff(), 0))
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    assert await sentinel.discover_master("main")
+                    break
+                except RedisError:
+                    await asyncio.sleep(0.02)
+        client = sentinel.master_for("main", retry=Retry(NoBackoff(), 0))
+        async with RedisStore(client, timeout=5.0) as store:
+            limiter = store.limiter(LimiterSpec("sentinel", (make_rule("gcra", 10, 3600.0),)))
+            bookings = await asyncio.gather(*(limiter.acquire(key, (4,), 0.0) for key in "abcabcabc"))
+            assert [each.decision.allowed for each in bookings] == [True] * 6 + [False] * 3
+        await client.aclose()
+        for each in sentinel.sentinels:
+            await each.aclose()
