@@ -22,6 +22,7 @@ def client_from_url(url: str, connect_timeout: float, options: dict[str, Any]) -
         "max_connections": WIDTH,
         "timeout": None,
         "socket_connect_timeout": connect_timeout,
+        "socket_timeout": None,  # the store has a deadline of its own, and redis-py's costs 20 us a command
         "retry": no_retries(),
     }
     make_pool: Any = BlockingConnectionPool
@@ -52,10 +53,13 @@ def check_client(client: Any) -> None:
 
 
 def twin_of(client: Any) -> Any:
-    """Return a client with the settings of `client` and connections of its own that never retry."""
+    """Return a client with the settings of `client` and connections of its own that never retry.
+
+    Commands have the store's deadline instead of a timeout of the socket.
+    """
     pool = client.connection_pool
     settings = {key: value for key, value in pool.connection_kwargs.items() if key not in _OF_ONE_POOL}
-    settings |= {"retry": no_retries(), "max_connections": WIDTH, "timeout": None}
+    settings |= {"retry": no_retries(), "socket_timeout": None, "max_connections": WIDTH, "timeout": None}
     return Redis.from_pool(BlockingConnectionPool(connection_class=pool.connection_class, **settings))
 
 

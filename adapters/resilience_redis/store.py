@@ -33,7 +33,10 @@ class RedisStore(Store):
     before StoreUnavailableError; `connect_timeout` (seconds, default 1.0) is how long a new connection may
     take, behind the back of the calls. A retry could charge twice: a plain client that retries is used
     through a twin with the same settings and no retries; any other client that retries is refused with
-    ValueError. Your client is never closed by the store.
+    ValueError. Your client is never closed by the store; a plain one lends it a connection while there is traffic.
+
+    Requests of one turn of the event loop travel together, acquires on one key in one script call; each is answered
+    as if it had come alone, in order of arrival.
     """
 
     def __init__(

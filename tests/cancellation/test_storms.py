@@ -32,7 +32,7 @@ from resilience.limiter_state import LimiterSpec
 from resilience.memory_limiter import MemoryLimiter
 from resilience.testing import DeadlockError, VirtualClock
 from tests.cancellation.storm import raging
-from tests.cancellation.world import CAPACITY, World
+from tests.cancellation.world import CAPACITY, Attempts, World
 from tests.support.rules import ALGORITHMS, LONG
 
 TOTAL = {"asyncio": 100_000 if LONG else 3_000, "trio": 20_000 if LONG else 1_000}
@@ -88,7 +88,8 @@ def attempt() -> Timeout:
 
 
 def spare() -> Fallback:
-    async def fallback(*args: Any) -> str:
+    async def fallback(attempts: Attempts, key: str) -> str:
+        attempts.over = True
         await anyio.sleep(0.001)
         return "spare"
 

@@ -33,6 +33,8 @@ class Attempts:
 
     def __init__(self) -> None:
         self.begun = 0
+        self.over = False
+        """A fallback is at work: the retries have come to their end."""
 
 
 class World:
@@ -120,11 +122,13 @@ class World:
         task = anyio.get_current_task().id
         self.scheduled[task] = 0
         self.cut_short.discard(task)
+        attempts = Attempts()
         try:
             with suppress(DownError, ResilienceError):
-                await self.random.choice(kinds)(Attempts(), key)
+                await self.random.choice(kinds)(attempts, key)
         except BaseException:
-            self.cut_short.add(task)
+            if not attempts.over:
+                self.cut_short.add(task)
             raise
         finally:  # whoever is cut short does not pay for the retry that was under way
             self.paid += max(0, self.scheduled.pop(task) - (task in self.cut_short))

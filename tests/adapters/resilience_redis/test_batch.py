@@ -94,7 +94,7 @@ async def test_a_thousand_callers_cost_a_few_calls_and_are_served_in_order(own_s
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_waits_grow_in_the_order_of_arrival(redis_server: Server, redis_prefix: str, algorithm: str) -> None:
     async with store_at(redis_server, redis_prefix) as store:
-        limiter = store.limiter(LimiterSpec("queue", (make_rule(algorithm, 2, 3600.0),)))
+        limiter = store.limiter(LimiterSpec("queue", (make_rule(algorithm, 2, 1e6),)))
         bookings = await asyncio.gather(*(limiter.acquire("a", (1,), math.inf) for _ in range(9)))
         waits = [each.decision.wait for each in bookings]
         assert all(each.decision.allowed for each in bookings)
@@ -102,7 +102,7 @@ async def test_waits_grow_in_the_order_of_arrival(redis_server: Server, redis_pr
         assert waits[0] == 0 < waits[-1]
         await limiter.refund("a", (1,), bookings[-1].stamp)
         again = await limiter.acquire("a", (1,), math.inf)
-        assert again.decision.wait == pytest.approx(waits[-1], abs=5.0), "the last place was free again"
+        assert again.decision.wait == pytest.approx(waits[-1], abs=60), "the last place was free again"
 
 
 @pytest.mark.asyncio

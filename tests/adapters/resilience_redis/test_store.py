@@ -19,6 +19,7 @@ from resilience_redis import RedisStore
 from resilience_redis.server import Server
 from tests.support.rules import ALGORITHMS, make_rule
 
+PERIOD = 1e9  # seconds: windows are aligned, and the next of these begins in 2033
 PATIENT = 5.0  # seconds a call may take on a busy test machine, where the deadline is not the point
 
 
@@ -35,7 +36,7 @@ def calls_of(client: Any, *commands: str) -> int:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_the_whole_life_of_a_limit(store: RedisStore, algorithm: str) -> None:
-    limiter = store.limiter(LimiterSpec("life", (make_rule(algorithm, 2, 3600.0),)))
+    limiter = store.limiter(LimiterSpec("life", (make_rule(algorithm, 2, PERIOD),)))
     async with store:
         first = await limiter.acquire("a", (2,), 0.0)
         assert first.decision.allowed
@@ -43,7 +44,7 @@ async def test_the_whole_life_of_a_limit(store: RedisStore, algorithm: str) -> N
         assert (await limiter.peek("a", (1,))).remaining[0] < 0.1
         refused = (await limiter.acquire("a", (1,), 1.0)).decision
         assert not refused.allowed
-        assert 0 < refused.wait <= 7200
+        assert 0 < refused.wait <= 2 * PERIOD
         assert (await limiter.acquire("b", (2,), 0.0)).decision.allowed, "keys are separate"
         await limiter.refund("a", (2,), first.stamp)
         assert (await limiter.peek("a", (2,))).allowed
@@ -71,7 +72,7 @@ async def test_a_stamp_refunds_only_the_last_booking(store: RedisStore) -> None:
 
 @pytest.mark.asyncio
 async def test_several_limits_are_all_or_nothing(store: RedisStore) -> None:
-    limiter = store.limiter(LimiterSpec("both", (FixedWindow(100, 3600.0), FixedWindow(3, 7200.0))))
+    limiter = store.limiter(LimiterSpec("both", (FixedWindow(100, PERIOD), FixedWindow(3, 2 * PERIOD))))
     async with store:
         for _ in range(3):
             assert (await limiter.acquire("a", (1, 1), 0.0)).decision.allowed
@@ -117,8 +118,8 @@ async def test_keys_share_one_slot_whatever_their_text(store: RedisStore, plain_
 async def test_a_changed_limit_neither_crashes_nor_forgets(store: RedisStore) -> None:
     async with store:
         for algorithm in ALGORITHMS:
-            old = store.limiter(LimiterSpec("deploy", (make_rule(algorithm, 100, 3600.0),)))
-            new = store.limiter(LimiterSpec("deploy", (make_rule(algorithm, 5, 3600.0),)))
+            old = store.limiter(LimiterSpec("deploy", (make_rule(algorithm, 100, PERIOD),)))
+            new = store.limiter(LimiterSpec("deploy", (make_rule(algorithm, 5, PERIOD),)))
             await old.acquire(algorithm, (100,), 0.0)
             assert not (await new.acquire(algorithm, (1,), 0.0)).decision.allowed
 
@@ -242,4 +243,18 @@ async def test_a_pool_of_the_users_own_kind_must_not_retry(redis_server: Server)
     client = redis.asyncio.Redis(connection_pool=make.from_url(redis_server.url, retry=Retry(NoBackoff(), 3)))
     with pytest.raises(ValueError, match="must not retry, this one does so 3 times"):
         RedisStore(client)
+    await client.aclose()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("own", [True, False])
+async def test_commands_have_the_deadline_of_the_store_and_no_other(redis_server: Server, own: bool) -> None:
+    make: Any = redis.asyncio.Redis
+    client = make.from_url(redis_server.url, retry=Retry(NoBackoff(), 3), socket_timeout=3)
+    made = RedisStore.from_url(redis_server.url) if own else RedisStore(client)
+    async with made as store:
+        pool = store._lane().wire.client.connection_pool
+        connection = await pool.get_connection()
+        assert connection.socket_timeout is None
+        await pool.release(connection)
     await client.aclose()
