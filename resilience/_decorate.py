@@ -31,7 +31,7 @@ def decorate(policy: Policy, fn: Any, make: MakeCall = Call, name: str | None = 
     if isinstance(fn, staticmethod):
         return staticmethod(decorate(policy, fn.__func__, make, name))
     if isinstance(fn, classmethod):
-        return classmethod(decorate(policy, getattr(fn, "__func__"), make, name))  # noqa: B009  # typed as unknown
+        return classmethod(decorate(policy, cast(Any, fn).__func__, make, name))
     if not callable(fn):
         raise TypeError(f"{policy.name} can only decorate a function, got {fn!r}")
     inner = policy.operation

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 from resilience.call import Call, Lease, Operation
 from resilience.engine.frame import Port
@@ -37,7 +37,7 @@ else:
     class _Httpx2Transport: ...
 
 
-_new_tuple: Any = tuple.__new__
+_new_tuple: Any = cast(Any, tuple).__new__
 """Makes a Report at half the price of its own constructor."""
 
 
@@ -126,7 +126,8 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
 
         async def settle(request: Any, response: Any, error: BaseException | None, state: Any) -> Any:
             if state is None or self._frame is None:
-                return await ResilientTransport.handle_async_request(self, request)
+                ordinary: Any = ResilientTransport.handle_async_request
+                return await ordinary(self, request)
             exchange = Exchange(request, inner)
             exchange.began(state[0], response)
             call = self._call(exchange, host, request, Overrides())

@@ -233,7 +233,7 @@ class RateLimiter(RejectingGuard[bool]):
 
 def _scaled(rule: Rule[Any], share: float) -> Rule[Any]:
     """The same rule with a share of its limit; periods grow instead where a window needs a whole unit."""
-    kind: Any = type(rule)
+    kind: Callable[..., Rule[Any]] = type(rule)
     if isinstance(rule, GCRA | TokenBucket):
-        return kind(rule.limit * share, rule.period, max(1.0, rule.burst * share))  # type: ignore[no-any-return]
-    return kind(rule.limit, rule.period / share)  # type: ignore[no-any-return]
+        return kind(rule.limit * share, rule.period, max(1.0, rule.burst * share))
+    return kind(rule.limit, rule.period / share)

@@ -15,7 +15,6 @@ from typing import ClassVar
 
 from resilience.machines.rate_limiter.rule import BurstRule, check_burst, check_limit
 
-
 ROUNDING = 0.001
 """Units that are let off: a hundred times the interval, added up, is not exactly a hundred intervals, and the last
 unit of a burst should not have to wait for the difference."""
