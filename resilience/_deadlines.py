@@ -52,13 +52,13 @@ def current_asyncio_task() -> asyncio.Task[Any] | None:
         return None
 
 
-def current_deadline() -> float | None:
+def current_deadline(task: asyncio.Task[Any] | None = None) -> float | None:
     """The earliest deadline that policies set for the current task, on `resilience.clock`; None without one.
 
     Also finds deadlines of pipelines further out, whose call records are not at hand. Tasks started inside a
-    call are not covered: under asyncio they are not cancelled by its deadline either.
+    call are not covered: under asyncio they are not cancelled by its deadline either. `task` saves looking for it.
     """
-    task = current_asyncio_task()
+    task = task or current_asyncio_task()
     if task is None:
         return _trio_deadline()
     earliest = math.inf
@@ -69,10 +69,10 @@ def current_deadline() -> float | None:
     return None if earliest == math.inf else earliest
 
 
-def deadline_of(call: Call) -> float:
+def deadline_of(call: Call, task: asyncio.Task[Any] | None = None) -> float:
     """The earliest end that anybody set for a call, infinite without one. For slow paths."""
     own = math.inf if call.deadline is None else call.deadline
-    ambient = current_deadline()
+    ambient = current_deadline(task)
     return own if ambient is None else min(own, ambient)
 
 

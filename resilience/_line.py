@@ -6,6 +6,7 @@ the head's booking is the last of its key and can be given back exactly.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from . import clock
-from ._parking import Timer, Waiter, call_later, park
+from ._parking import Timer, Waiter, call_later, park, wake
 from .limiter_state import Booking, LocalLimiter
 from .machines.rate_limiter import Decision, Rule, check_cost
 
@@ -26,11 +27,11 @@ class _Place:
 
     __slots__ = ("costs", "decision", "gone", "since", "until", "waiter")
 
-    def __init__(self, costs: Sequence[float], since: float, until: float) -> None:
+    def __init__(self, costs: Sequence[float], since: float, until: float, waiter: Waiter) -> None:
         self.costs = costs
         self.since = since
         self.until = until
-        self.waiter: Waiter = park()
+        self.waiter = waiter
         self.decision: Decision | None = None
         self.gone = False
 
@@ -72,14 +73,17 @@ class Line:
         ahead = 0.0 if queue is None else queue.ahead * self._interval
         return ahead + self.limiter.peek(key, costs).wait
 
-    async def take(self, key: str, costs: Sequence[float], patience: float) -> Decision:
-        """Wait in line until the costs may go; a refusal at the latest when `patience` seconds cannot suffice."""
+    async def take(self, key: str, costs: Sequence[float], patience: float, task: asyncio.Task[Any] | None) -> Decision:
+        """Wait in line until the costs may go; a refusal at the latest when `patience` seconds cannot suffice.
+
+        `task` is the current one, None under trio.
+        """
         for rule, cost in zip(self._rules, costs, strict=True):
             check_cost(rule, cost)  # in the line it would be found only when its turn comes, by nobody's call
         if patience < math.inf and (wait := self.estimate(key, costs)) > patience:
             return self.limiter.peek(key, costs)._replace(allowed=False, wait=wait)
         now = clock.now()
-        place = _Place(costs, now, now + patience)
+        place = _Place(costs, now, now + patience, park(task))
         queue = self.queues.get(key)
         if queue is None:
             queue = self.queues[key] = _Queue()
@@ -88,7 +92,7 @@ class Line:
         if queue.timer is None:  # a new line; every other has a timer that will serve it
             self._serve(key, queue)
         try:
-            await place.waiter.wait()
+            await place.waiter
         except BaseException:
             self._abandon(key, queue, place)
             raise
@@ -117,7 +121,7 @@ class Line:
                             return
                 queue.booking = None
                 head.decision = booking.decision
-                head.waiter.wake()
+                wake(head.waiter)
             queue.places.popleft()
         if queue.places:  # many at once: let the event loop breathe in between
             queue.timer = call_later(0.0, partial(self._serve, key, queue))

@@ -1,7 +1,7 @@
 """Waiting and timers on both event loops, as cheap as each of them allows.
 
-    waiter = park()              # in the task that is going to wait
-    await waiter.wait()          # until somebody calls waiter.wake()
+    waiter = park(current_asyncio_task())     # in the task that is going to wait
+    await waiter                              # until somebody calls wake(waiter)
 
     timer = call_later(0.5, serve)
     timer.cancel()
@@ -13,25 +13,14 @@ in line.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
-
-from ._deadlines import current_asyncio_task
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import trio
 
-
-class Waiter(Protocol):
-    """One parked task."""
-
-    async def wait(self) -> None:
-        """Wait for `wake`; at once if that was earlier."""
-        ...
-
-    def wake(self) -> None:
-        """Let it go on. Again does nothing, and so does waking one that was cancelled."""
-        ...
+Waiter: TypeAlias = "asyncio.Future[None] | _TrioWaiter"
+"""One parked task; awaited once."""
 
 
 class Timer(Protocol):
@@ -42,10 +31,17 @@ class Timer(Protocol):
         ...
 
 
-def park() -> Waiter:
-    """A waiter for the current task."""
-    task = current_asyncio_task()
-    return _TrioWaiter() if task is None else _AsyncioWaiter(task.get_loop())
+def park(task: asyncio.Task[Any] | None) -> Waiter:
+    """A waiter for the current task; `task` is None under trio."""
+    return _TrioWaiter() if task is None else task.get_loop().create_future()
+
+
+def wake(waiter: Waiter) -> None:
+    """Let a parked task go on. Again does nothing, and so does waking one that was cancelled."""
+    if isinstance(waiter, _TrioWaiter):
+        waiter.wake()
+    elif not waiter.done():
+        waiter.set_result(None)
 
 
 def call_later(seconds: float, callback: Callable[[], None]) -> Timer:
@@ -57,20 +53,6 @@ def call_later(seconds: float, callback: Callable[[], None]) -> Timer:
     return loop.call_later(seconds, callback)
 
 
-class _AsyncioWaiter:
-    __slots__ = ("_future",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._future: asyncio.Future[None] = loop.create_future()
-
-    async def wait(self) -> None:
-        await self._future
-
-    def wake(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
-
-
 class _TrioWaiter:
     __slots__ = ("_event",)
 
@@ -79,8 +61,8 @@ class _TrioWaiter:
 
         self._event = trio.Event()
 
-    async def wait(self) -> None:
-        await self._event.wait()
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._event.wait().__await__()
 
     def wake(self) -> None:
         self._event.set()

@@ -14,7 +14,8 @@ from typing import Any, cast
 import anyio
 
 from .. import clock
-from .._parking import Waiter, park
+from .._deadlines import current_asyncio_task
+from .._parking import Waiter, park, wake
 from .._rejecting import Mode, RejectingGuard
 from .._validate import positive, whole
 from ..call import Call
@@ -132,14 +133,14 @@ class Bulkhead(RejectingGuard[Permit]):
         """Queue for the permits, first come first served."""
         machine, weight = self._machines.get(self.key_of(call)), self._weight_of(call)
         since = clock.now()
-        waiter = park()
+        waiter = park(current_asyncio_task())
         ticket = machine.enqueue(weight, waiter)
         if ticket is None:
             return self._refuse(call, machine)
         try:
             if not ticket.granted:
                 with _no_limit if self.max_wait is None else anyio.move_on_after(self.max_wait):
-                    await waiter.wait()
+                    await waiter
         except BaseException:
             self._returned(machine.abandon(ticket))
             raise
@@ -182,4 +183,4 @@ _no_limit = nullcontext()
 
 def _wake(granted: Iterable[Ticket]) -> None:
     for ticket in granted:
-        cast(Waiter, ticket.waiter).wake()
+        wake(cast(Waiter, ticket.waiter))

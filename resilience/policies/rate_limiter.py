@@ -8,14 +8,15 @@ The limit answers *when* a call may go, in one decision; the caller waits exactl
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import anyio
 
 from .. import clock
-from .._deadlines import deadline_of
+from .._deadlines import current_asyncio_task, deadline_of
 from .._line import Line
 from .._rejecting import Mode, RejectingGuard
 from .._validate import at_most, not_negative, one_of, positive
@@ -137,7 +138,7 @@ class RateLimiter(RejectingGuard[bool]):
         """Ask a shared store, or wait in line."""
         key, costs, since = self.key_of(call), self._costs(call), clock.now()
         if self.remote is None:
-            decision = await self.line.take(key, costs, self._patience(call))
+            decision = await self._stand_in_line(call, key, costs)
         else:
             try:
                 booking = await self.remote.acquire(key, costs, 0.0 if self._mode == "shadow" else self._patience(call))
@@ -199,7 +200,11 @@ class RateLimiter(RejectingGuard[bool]):
             refusal.__cause__ = error
             self.reject(call, refusal)
             return True
-        return self._try_line(call, key, costs) or await self.line.take(key, costs, self._patience(call))
+        return self._try_line(call, key, costs) or await self._stand_in_line(call, key, costs)
+
+    def _stand_in_line(self, call: Call, key: str, costs: tuple[float, ...]) -> Awaitable[Decision]:
+        task = current_asyncio_task()
+        return self.line.take(key, costs, self._patience(call, task), task)
 
     def _recovered(self, call: Call, since: float) -> None:
         self._degraded_since = None
@@ -214,9 +219,9 @@ class RateLimiter(RejectingGuard[bool]):
             cost = cost(call)
         return (cost,) * len(self.rules)
 
-    def _patience(self, call: Call) -> float:
+    def _patience(self, call: Call, task: asyncio.Task[Any] | None = None) -> float:
         """Seconds that a call may wait: the option, cut to its deadline."""
-        return min(self.max_wait, deadline_of(call) - clock.now())
+        return min(self.max_wait, deadline_of(call, task) - clock.now())
 
     def _refuse(self, call: Call, decision: Decision) -> bool:
         rule = self.rules[decision.binding]
