@@ -58,6 +58,8 @@ def current_deadline(task: asyncio.Task[Any] | None = None) -> float | None:
     Also finds deadlines of pipelines further out, whose call records are not at hand. Tasks started inside a
     call are not covered: under asyncio they are not cancelled by its deadline either. `task` saves looking for it.
     """
+    if not _alarms and not sweeps and task is not None:
+        return None
     task = task or current_asyncio_task()
     if task is None:
         return _trio_deadline()

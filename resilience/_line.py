@@ -65,7 +65,7 @@ class Line:
 
     def try_take(self, key: str, costs: Sequence[float]) -> bool:
         """Take the costs if they may go at once and nobody waits."""
-        return key not in self.queues and self.limiter.acquire(key, costs, 0.0).decision.allowed
+        return key not in self.queues and self.limiter.take(key, costs)
 
     def estimate(self, key: str, costs: Sequence[float]) -> float:
         """Seconds that a newcomer will wait; exact for limits that refill evenly."""

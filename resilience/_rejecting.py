@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from weakref import WeakSet
 
 from ._validate import one_of
 from .call import Call
@@ -17,11 +18,28 @@ Mode: TypeAlias = Literal["enforce", "shadow", "off"]
 """`enforce`: refuse. `shadow`: decide, count and report, but let every call pass. `off`: do nothing at all."""
 
 
+class Switch:
+    """On while all of several guards enforce: one look for a frame that would have to look at each."""
+
+    __slots__ = ("__weakref__", "_guards", "on")
+
+    def __init__(self, guards: Sequence[RejectingGuard[Any]]) -> None:
+        self._guards = guards
+        self.turn()
+        for guard in guards:
+            guard.connect(self)
+
+    def turn(self) -> None:
+        """Look at the guards again."""
+        self.on: bool = all(guard.enforced for guard in self._guards)
+
+
 class RejectingGuard(Guard[Token], Generic[Token]):
     """A guard with a mode, which may be changed at any time."""
 
     def __init__(self, name: str | None, listeners: Sequence[Listener], mode: Mode, keyed: bool) -> None:
         super().__init__(name, listeners)
+        self._switches: WeakSet[Switch] = WeakSet()
         self.mode = mode
         self.keyed = keyed
         self.rejected: int = 0
@@ -37,6 +55,12 @@ class RejectingGuard(Guard[Token], Generic[Token]):
         one_of("mode", mode, ("enforce", "shadow", "off"))
         self._mode: Mode = mode
         self.enforced: bool = mode == "enforce"
+        for switch in self._switches:
+            switch.turn()
+
+    def connect(self, switch: Switch) -> None:
+        """Tell `switch` whenever the mode changes."""
+        self._switches.add(switch)
 
     def key_of(self, call: Call) -> str:
         """The partition of a call: its key, or one for all if this guard is not keyed."""

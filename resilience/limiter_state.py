@@ -64,6 +64,10 @@ class LocalLimiter(ABC):
         line asks for a call's booking later than the call came, and loses nothing by that.
         """
 
+    def take(self, key: str, costs: Sequence[float]) -> bool:
+        """Book the costs if they may go at once. The same as `acquire` without patience, for those in a hurry."""
+        return self.acquire(key, costs, 0.0).decision.allowed
+
     @abstractmethod
     def peek(self, key: str, costs: Sequence[float]) -> Decision:
         """What `acquire` would answer for any wait; changes nothing."""

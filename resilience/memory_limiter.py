@@ -60,6 +60,18 @@ class MemoryLimiter(LocalLimiter):
             self._turn_at = max(self._turn_at, now + decision.wait + self._span)
         return Booking(decision, self._position(state))
 
+    def take(self, key: str, costs: Sequence[float]) -> bool:
+        """Book the costs if they may go at once. Raises ValueError for impossible costs."""
+        rule = self._only
+        if rule is None:
+            return super().take(key, costs)
+        cost, now = check_cost(rule, costs[0]), clock.now()
+        state = self._state(key, now) if key else self.unkeyed
+        if rule.wait(state, now, cost) > 0.0:
+            return False
+        self._put(key, rule.take(state, now, cost, 0.0))
+        return True
+
     def peek(self, key: str, costs: Sequence[float]) -> Decision:
         """What a booking of `costs` would find; changes nothing. Raises ValueError for impossible costs."""
         for rule, cost in zip(self._rules, costs, strict=True):

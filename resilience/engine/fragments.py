@@ -7,12 +7,13 @@ place in the pipeline as a suffix, so that fragments do not meet.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..call import Operation
-from ..errors import circuit_refusal
+from ..errors import CircuitOpenError, circuit_refusal
 from ..machines.rate_limiter import GCRA
 from ..machines.retry_budget import TokenBudget
 from ..machines.windows import CountWindow
@@ -84,7 +85,7 @@ def _bulkhead(policy: Bulkhead, n: int) -> Fragment | None:
     return Fragment(
         policy,
         names={f"bulkhead{n}": policy, f"permits{n}": machine},
-        refuse=[f"not bulkhead{n}.enforced", full],
+        refuse=[full],
         commit=[f"permits{n}.in_use += {weight}"],
         done=[
             f"if permits{n}._ceiling:",
@@ -109,9 +110,9 @@ def _breaker(policy: CircuitBreaker, n: int) -> Fragment:
         done = _count_success(n, machine.window.size, report)
     return Fragment(
         policy,
-        names={f"breaker{n}": policy, f"circuit{n}": machine, f"refusal{n}": circuit_refusal},
+        names={f"breaker{n}": policy, f"circuit{n}": machine, f"refusal{n}": _refusal},
         read=[f"admission{n} = circuit{n}.admission"],
-        refuse=[f"not breaker{n}.enforced", f"admission{n} is None"],
+        refuse=[f"admission{n} is None"],
         refused=[
             f"left{n} = circuit{n}.open_until - now()",
             f"if left{n} > 0.0 and breaker{n}.enforced and not breaker{n}.listeners:",
@@ -124,6 +125,11 @@ def _breaker(policy: CircuitBreaker, n: int) -> Fragment:
         states=(machine,),
         token=lambda kept, moment: Passage(machine, kept, moment),
     )
+
+
+def _refusal(policy: str, left: float) -> CircuitOpenError:
+    """The error of a circuit that is open for `left` seconds, or isolated if there is no end of them."""
+    return circuit_refusal(policy, left) if left < math.inf else circuit_refusal(policy, None, state="isolated")
 
 
 def _count_success(n: int, size: int, report: list[str]) -> list[str]:
@@ -156,14 +162,12 @@ def _limiter(policy: RateLimiter, n: int) -> Fragment | None:
             f"limit{n}": state,
             f"queues{n}": policy.line.queues,
             f"step{n}": cost * rule.interval,
-            f"slack{n}": cost * rule.interval - rule.tolerance,
-            f"grace{n}": rule.grace,
+            f"room{n}": rule.room(cost),
         },
         read=[f"arrival{n} = limit{n}.unkeyed"],
         refuse=[
-            f"not limiter{n}.enforced",
             f"arrival{n} is None",
-            f"(arrival{n} - moment) + slack{n} > grace{n}",
+            f"arrival{n} - moment > room{n}",
             f"queues{n}",
         ],
         commit=[f"limit{n}.unkeyed = (arrival{n} if arrival{n} > moment else moment) + step{n}"],

@@ -19,6 +19,7 @@ from typing import Any
 
 from .. import clock
 from .._deadlines import close_scopes, in_trio, open_scopes
+from .._rejecting import RejectingGuard, Switch
 from .._sweep import Sweep, current_task_of
 from ..call import Call, Handler, Operation
 from ..observer import Observer
@@ -66,6 +67,10 @@ class Frame:
                 "open_scopes": open_scopes,
                 "close_scopes": close_scopes,
             }
+        guards = [part.policy for part in self._fragments if isinstance(part.policy, RejectingGuard)]
+        self._modes = ["not switch.on"] if guards else []
+        if guards:
+            self._names["switch"] = Switch(guards)
         for part in self._fragments:
             self._names |= part.names
         self._judges = judges(self._fragments, operation)
@@ -143,7 +148,12 @@ class Frame:
         lines = ["moment = now()" if timed else "moment = 0.0"]
         lines += loop.attach if loop is not _ASYNCIO else [*_attach(form), *loop.attach]
         lines += [line for part in parts for line in part.read]
-        first, *others = [*loop.refuse, *form.refuse, *(line for part in parts for line in part.refuse)] or ["False"]
+        first, *others = [
+            *loop.refuse,
+            *form.refuse,
+            *self._modes,
+            *(line for part in parts for line in part.refuse),
+        ] or ["False"]
         lines += ["if (", f"    {first}", *(f"    or {condition}" for condition in others), "):"]
         lines += [f"    {line}" for line in [*self._rejected(form), *form.hand_over(form.plain)]]
         lines += [*(line for part in parts for line in part.commit), *loop.arm]

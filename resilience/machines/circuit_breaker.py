@@ -308,7 +308,11 @@ class CircuitBreakerMachine:
         old, self._state = self._state, state
         self.generation += 1
         self.admission = self.calm = None
-        self.open_until = state.until if isinstance(state, _Open) else -math.inf
+        self.open_until = -math.inf
+        if isinstance(state, _Open):
+            self.open_until = state.until
+        elif isinstance(state, _Isolated):
+            self.open_until = math.inf
         if isinstance(state, _Closed):
             self.window = self.rule.window()
             self.admission = Admission(self.generation)

@@ -238,7 +238,9 @@ class RateLimiter(RejectingGuard[bool]):
 
 def _scaled(rule: Rule[Any], share: float) -> Rule[Any]:
     """The same rule with a share of its limit; periods grow instead where a window needs a whole unit."""
-    kind: Callable[..., Rule[Any]] = type(rule)
+    kind: Any = type(rule)
+    arguments = [rule.limit, rule.period / share]
     if isinstance(rule, GCRA | TokenBucket):
-        return kind(rule.limit * share, rule.period, max(1.0, rule.burst * share))
-    return kind(rule.limit, rule.period / share)
+        arguments = [rule.limit * share, rule.period, max(1.0, rule.burst * share)]
+    scaled: Rule[Any] = kind(*arguments)
+    return scaled

@@ -119,7 +119,7 @@ def _itself(key: str) -> str:
 
 
 def _ours() -> Decide:
-    return _through(RateLimiter(f"{LIMIT}/{HOUR}s", burst=1_000_000, max_wait=0))
+    return _through(RateLimiter(f"{LIMIT}/{HOUR}s", burst=1_000_000, max_wait=0, max_keys=2_000_000))
 
 
 def _limits(strategy: str) -> Callable[[], Decide]:

@@ -10,11 +10,10 @@ end
 local load, save = load_numbers, save_numbers
 
 local function wait(rule, state, now, cost)
-  if not state or state[1] <= now then
+  if not state or state[1] - now <= (rule.tolerance - cost * rule.interval) + rule.grace then
     return 0
   end
-  local excess = (state[1] - now) + (cost * rule.interval - rule.tolerance)
-  return excess > rule.grace and excess or 0
+  return (state[1] - now) + (cost * rule.interval - rule.tolerance)
 end
 
 local function take(rule, state, now, cost, delay)

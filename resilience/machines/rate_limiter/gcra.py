@@ -49,10 +49,13 @@ class GCRA(BurstRule):
 
     def wait(self, state: float | None, now: float, cost: float) -> float:
         """Return the time until `cost` units conform."""
-        if state is None or state <= now:
+        if state is None or state - now <= self.room(cost):
             return 0.0
-        excess = (state - now) + (cost * self.interval - self.tolerance)
-        return excess if excess > self.grace else 0.0
+        return (state - now) + (cost * self.interval - self.tolerance)
+
+    def room(self, cost: float) -> float:
+        """Return how far ahead the arrival time may be for `cost` units to conform."""
+        return (self.tolerance - cost * self.interval) + self.grace
 
     def take(self, state: float | None, now: float, cost: float, wait: float) -> float:
         """Return the arrival time that follows `cost` units at `now + wait`."""
