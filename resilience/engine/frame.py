@@ -15,7 +15,7 @@ from _thread import get_ident
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, takewhile
-from typing import Any
+from typing import Any, cast
 
 from .. import clock
 from .._deadlines import close_scopes, in_trio, open_scopes
@@ -67,7 +67,11 @@ class Frame:
                 "open_scopes": open_scopes,
                 "close_scopes": close_scopes,
             }
-        guards = [part.policy for part in self._fragments if isinstance(part.policy, RejectingGuard)]
+        guards: list[RejectingGuard[Any]] = [
+            cast("RejectingGuard[Any]", part.policy)
+            for part in self._fragments
+            if isinstance(part.policy, RejectingGuard)
+        ]
         self._modes = ["not switch.on"] if guards else []
         if guards:
             self._names["switch"] = Switch(guards)
