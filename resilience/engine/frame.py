@@ -15,7 +15,7 @@ from _thread import get_ident
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, takewhile
-from typing import Any, cast
+from typing import Any
 
 from .. import clock
 from .._deadlines import close_scopes, in_trio, open_scopes
@@ -67,11 +67,8 @@ class Frame:
                 "open_scopes": open_scopes,
                 "close_scopes": close_scopes,
             }
-        guards: list[RejectingGuard[Any]] = [
-            cast("RejectingGuard[Any]", part.policy)
-            for part in self._fragments
-            if isinstance(part.policy, RejectingGuard)
-        ]
+        policies: list[Any] = [part.policy for part in self._fragments]
+        guards: list[RejectingGuard[Any]] = [policy for policy in policies if isinstance(policy, RejectingGuard)]
         self._modes = ["not switch.on"] if guards else []
         if guards:
             self._names["switch"] = Switch(guards)
