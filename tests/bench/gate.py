@@ -26,12 +26,12 @@ from tests.bench.report import Bar
 from tests.bench.timing import Work
 
 LIMITS = {
-    "timeout": 0.8,
-    "bulkhead": 0.65,
+    "timeout": 0.76,
+    "bulkhead": 0.64,
     "retry": 0.47,
-    "breaker": 0.66,
-    "limiter": 0.65,
-    "stack": 1.6,
+    "breaker": 0.53,
+    "limiter": 0.64,
+    "stack": 1.34,
 }
 """Steps of a call, at most, as multiples of those of `by_hand`: a tenth above the dearest of Python 3.11 to 3.13.
 
