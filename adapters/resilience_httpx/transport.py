@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 from resilience.call import Call, Lease, Operation
-from resilience.engine.frame import Port
+from resilience.engine.forms import Port
 from resilience.policy import Policy
 from resilience.verdict import Classifier
 

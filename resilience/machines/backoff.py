@@ -26,7 +26,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from resilience.machines.windows import check_number
+from resilience._validate import check_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable

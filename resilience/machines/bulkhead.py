@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from resilience.machines.windows import check_integer
+from resilience._validate import check_integer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

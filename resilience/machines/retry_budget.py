@@ -20,7 +20,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from resilience.machines.windows import RollingSum, check_number
+from resilience._validate import check_number
+from resilience.machines.windows import RollingSum
 
 
 class RetryBudgetMachine(Protocol):

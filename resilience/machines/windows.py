@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
+from resilience._validate import check_integer, check_number
+
 
 class Window(Protocol):
     """What a circuit breaker needs of a window.
@@ -229,32 +231,3 @@ class RollingSum:
             self._amounts[slot] = 0.0
         self._latest = epoch
         self._ends = (epoch + 1) * self._width
-
-
-def check_integer(name: str, value: object, least: int) -> None:
-    """Refuse what is not an integer (a bool is none) of at least `least`, naming the field and the rule."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value!r}")
-
-
-def check_number(
-    name: str,
-    value: object,
-    *,
-    above: float | None = None,
-    least: float | None = None,
-    most: float | None = None,
-) -> None:
-    """Refuse what is not a finite number (a bool is none) in the bounds, naming the field and the rule."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value!r}")
-    if above is not None and value <= above:
-        raise ValueError(f"{name} must be greater than {above}, got {value!r}")
-    if least is not None and value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value!r}")
-    if most is not None and value > most:
-        raise ValueError(f"{name} must be at most {most}, got {value!r}")

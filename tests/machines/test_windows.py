@@ -8,13 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilience.machines.windows import (
-    CountWindow,
-    RollingSum,
-    TimeWindow,
-    check_integer,
-    check_number,
-)
+from resilience._validate import check_integer, check_number
+from resilience.machines.windows import CountWindow, RollingSum, TimeWindow
 
 outcomes = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60)
 # Sixteenths are exact in binary, so that the model may compare times without rounding.
