@@ -25,10 +25,11 @@ _SLICE = 500
 class _Place:
     """One call in a line. It has a `decision` once it has been served."""
 
-    __slots__ = ("costs", "decision", "gone", "since", "until", "waiter")
+    __slots__ = ("costs", "decision", "gone", "since", "until", "waiter", "weight")
 
-    def __init__(self, costs: Sequence[float], since: float, until: float, waiter: Waiter) -> None:
+    def __init__(self, costs: Sequence[float], weight: float, since: float, until: float, waiter: Waiter) -> None:
         self.costs = costs
+        self.weight = weight
         self.since = since
         self.until = until
         self.waiter = waiter
@@ -67,28 +68,33 @@ class Line:
         """Take the costs if they may go at once and nobody waits."""
         return key not in self.queues and self.limiter.take(key, costs)
 
-    def estimate(self, key: str, costs: Sequence[float]) -> float:
-        """Seconds that a newcomer will wait; exact for limits that refill evenly."""
+    def peek(self, key: str, costs: Sequence[float]) -> Decision:
+        """What a newcomer would be told; its wait behind the others is exact for limits that refill evenly."""
+        decision = self.limiter.peek(key, costs)
         queue = self.queues.get(key)
-        ahead = 0.0 if queue is None else queue.ahead * self._interval
-        return ahead + self.limiter.peek(key, costs).wait
+        if queue is None:
+            return decision
+        return decision._replace(allowed=False, wait=queue.ahead * self._interval + decision.wait)
 
     async def take(self, key: str, costs: Sequence[float], patience: float, task: asyncio.Task[Any] | None) -> Decision:
         """Wait in line until the costs may go; a refusal at the latest when `patience` seconds cannot suffice.
 
         `task` is the current one, None under trio.
         """
-        for rule, cost in zip(self._rules, costs, strict=True):
+        weight = 0.0
+        for rule, cost in zip(self._rules, costs):  # noqa: B905  # as many as there are rules
             check_cost(rule, cost)  # in the line it would be found only when its turn comes, by nobody's call
-        if patience < math.inf and (wait := self.estimate(key, costs)) > patience:
-            return self.limiter.peek(key, costs)._replace(allowed=False, wait=wait)
+            if cost > weight:
+                weight = cost
+        if patience < math.inf and (refusal := self.peek(key, costs)).wait > patience:
+            return refusal._replace(allowed=False)
         now = clock.now()
-        place = _Place(costs, now, now + patience, park(task))
+        place = _Place(costs, weight, now, now + patience, park(task))
         queue = self.queues.get(key)
         if queue is None:
             queue = self.queues[key] = _Queue()
         queue.places.append(place)
-        queue.ahead += max(costs)
+        queue.ahead += weight
         if queue.timer is None:  # a new line; every other has a timer that will serve it
             self._serve(key, queue)
         try:
@@ -109,8 +115,8 @@ class Line:
             if not head.gone:
                 booking = queue.booking
                 if booking is None:
-                    queue.ahead -= max(head.costs)
-                    at = max(queue.served, head.since)
+                    queue.ahead -= head.weight
+                    at = head.since if head.since > queue.served else queue.served
                     booking = self.limiter.acquire(key, head.costs, head.until - at, at)
                     if booking.decision.allowed:
                         queue.served = at + booking.decision.wait
@@ -136,16 +142,16 @@ class Line:
             queue = self.queues.get(key, queue)
         head = queue.places[0] if queue.places else None
         if not served and place is not head:
-            queue.ahead -= max(place.costs)
+            queue.ahead -= place.weight
             return
         booked, queue.booking = queue.booking, None
         queue.served = clock.now()
         if booked is not None and head is not None:
             self.limiter.refund(key, head.costs, booked.stamp)
             if place is not head:
-                queue.ahead += max(head.costs)
+                queue.ahead += head.weight
         elif not served:
-            queue.ahead -= max(place.costs)
+            queue.ahead -= place.weight
         if place.decision is not None and place.decision.allowed:
             self.limiter.refund(key, place.costs)
         if queue.places:

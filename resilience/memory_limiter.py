@@ -56,7 +56,7 @@ class MemoryLimiter(LocalLimiter):
         if not decision.allowed:
             return Booking(decision)
         self._put(key, state)
-        if decision.wait > 0.0:  # a booking ahead is fresh that much later
+        if key and decision.wait > 0.0:  # a booking ahead is fresh that much later
             self._turn_at = max(self._turn_at, now + decision.wait + self._span)
         return Booking(decision, self._position(state))
 

@@ -77,7 +77,7 @@ class RateLimiter(RejectingGuard[bool]):
         self.max_wait: float = math.inf if max_wait is None else not_negative("max_wait", max_wait)
         one_of("on_outage", on_outage, ("local", "open", "closed"))
         self.on_outage = on_outage
-        share = at_most("local_share", positive("local_share", local_share), 1.0)
+        share = at_most("local_share", positive("local_share", local_share), 1)
         self._cost = cost if cost is None or callable(cost) else positive("cost", cost)
         state = (store or MemoryStore()).limiter(LimiterSpec(named(name, self.name, store), self.rules, max_keys))
         if isinstance(state, LocalLimiter):
@@ -166,8 +166,7 @@ class RateLimiter(RejectingGuard[bool]):
         if self.line.try_take(key, costs):
             return True
         if self._mode == "shadow" or not self.max_wait:
-            decision = self.line.limiter.peek(key, costs)
-            return self._refuse(call, decision._replace(wait=self.line.estimate(key, costs)))
+            return self._refuse(call, self.line.peek(key, costs))
         return None
 
     async def _sit_out(self, key: str, costs: tuple[float, ...], booking: Booking) -> None:
