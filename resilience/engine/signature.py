@@ -36,10 +36,10 @@ class Signature:
             previous = kind
         if previous is inspect.Parameter.POSITIONAL_ONLY:
             shown.append("/")
-        self.parameters = ", ".join(shown)
-        self.arguments = ", ".join([*positional, *(argument for _, argument in keywords)])
+        self.parameters: str = ", ".join(shown)
+        self.arguments: str = ", ".join([*positional, *(argument for _, argument in keywords)])
         args = "".join(f"{name}, " for name in positional)
-        self.record = f"({args}), {{{', '.join(item for item, _ in keywords)}}}"
+        self.record: str = f"({args}), {{{', '.join(item for item, _ in keywords)}}}"
 
     def _shown(self, parameter: inspect.Parameter) -> str:
         if parameter.kind is parameter.VAR_POSITIONAL:
