@@ -81,11 +81,7 @@ class Line:
 
         `task` is the current one, None under trio.
         """
-        weight = 0.0
-        for rule, cost in zip(self._rules, costs):  # noqa: B905  # as many as there are rules
-            check_cost(rule, cost)  # in the line it would be found only when its turn comes, by nobody's call
-            if cost > weight:
-                weight = cost
+        weight = self._weight(costs)
         if patience < math.inf and (refusal := self.peek(key, costs)).wait > patience:
             return refusal._replace(allowed=False)
         now = clock.now()
@@ -105,31 +101,40 @@ class Line:
         assert place.decision is not None
         return place.decision
 
+    def _weight(self, costs: Sequence[float]) -> float:
+        """The largest of the costs. In the line an impossible one would be found only in its turn, by nobody's call."""
+        rules = self._rules
+        if len(rules) == 1:
+            return check_cost(rules[0], costs[0])
+        return max(check_cost(rule, cost) for rule, cost in zip(rules, costs, strict=True))
+
     def _serve(self, key: str, queue: _Queue) -> None:
         """Serve from the head everybody whose time has come; a timer brings us back for the next."""
         queue.timer = None
+        known = clock.now()  # what lies before it has come, whatever the time is by now
+        places, acquire = queue.places, self.limiter.acquire
         for _ in range(_SLICE):
-            if not queue.places:
+            if not places:
                 break
-            head = queue.places[0]
+            head = places[0]
             if not head.gone:
                 booking = queue.booking
                 if booking is None:
                     queue.ahead -= head.weight
                     at = head.since if head.since > queue.served else queue.served
-                    booking = self.limiter.acquire(key, head.costs, head.until - at, at)
-                    if booking.decision.allowed:
-                        queue.served = at + booking.decision.wait
-                        wait = queue.served - clock.now()
-                        if wait > 0.0:
+                    booking = acquire(key, head.costs, head.until - at, at)
+                    decision = booking.decision
+                    if decision.allowed:
+                        queue.served = served = at + decision.wait
+                        if served > known and (wait := served - (known := clock.now())) > 0.0:
                             queue.booking = booking
                             queue.timer = call_later(wait, partial(self._serve, key, queue))
                             return
                 queue.booking = None
                 head.decision = booking.decision
                 wake(head.waiter)
-            queue.places.popleft()
-        if queue.places:  # many at once: let the event loop breathe in between
+            places.popleft()
+        if places:  # many at once: let the event loop breathe in between
             queue.timer = call_later(0.0, partial(self._serve, key, queue))
         else:
             del self.queues[key]

@@ -45,9 +45,13 @@ class MemoryLimiter(LocalLimiter):
         """Book the costs if they may go within `max_wait` seconds. Raises ValueError for impossible costs."""
         now = clock.now() if at is None else at
         state = self._state(key, now) if key else self.unkeyed
-        if self._only is not None:
-            check_cost(self._only, costs[0])
-            decision, state = decide_one(self._only, state, now, costs[0], max_wait)
+        rule = self._only
+        if rule is not None:
+            cost = check_cost(rule, costs[0])
+            decision, state = decide_one(rule, state, now, cost, max_wait)
+            if not key and decision.allowed:
+                self.unkeyed = state
+                return Booking(decision, rule.position(state))
         else:
             for rule, cost in zip(self._rules, costs, strict=True):
                 check_cost(rule, cost)
