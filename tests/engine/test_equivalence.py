@@ -18,7 +18,7 @@ from .play import run
 from .scripts import Script, scripts
 from .world import on_fast_path
 
-EXAMPLES = {"asyncio": 5000 if LONG else 300, "trio": 2000 if LONG else 100}
+EXAMPLES = {"asyncio": 1000 if LONG else 300, "trio": 400 if LONG else 100}
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -29,7 +29,9 @@ def test_both_paths_leave_the_same_trace(backend: Backend) -> None:
     @settings(
         max_examples=EXAMPLES[backend],
         deadline=None,
-        derandomize=not LONG,
+        # Two tasks whose timers fall on one instant run in no particular order, which some scripts cannot avoid:
+        # always the same scripts, so that a difference is a difference between the paths.
+        derandomize=True,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     @given(scripts)
