@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import heapq
+import itertools
 import math
 import selectors
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -22,8 +25,35 @@ class DeadlockError(RuntimeError):
         super().__init__(f"deadlock: nothing can run, no timer is set and no I/O arrives; waiting tasks:{waiting}")
 
 
+Ts = TypeVarTuple("Ts")
+_order = itertools.count()
+
+
+class _Timer(asyncio.TimerHandle):
+    order: int
+
+    def __lt__(self, other: Any) -> bool:
+        return (self.when(), self.order) < (other.when(), other.order)
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose time is that of a `VirtualClock`."""
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Set a timer. Those of one virtual instant go off in the order in which they were set."""
+        timer = _Timer(when, callback, args, self, context)
+        timer.order = next(_order)
+        scheduled: Any = self
+        heapq.heappush(scheduled._scheduled, timer)
+        vars_of: Any = timer
+        vars_of._scheduled = True  # as the loop itself notes it
+        return timer
 
     def __init__(self, clock: VirtualClock) -> None:
         self._virtual = clock
