@@ -21,6 +21,8 @@ class LimiterSpec:
     name: str
     rules: tuple[Rule[Any], ...]
     max_keys: int = 1_000_000
+    leased: float | None = None
+    """How far slices debited ahead may take the admissions beyond the limit, as a share of it; None: strict."""
 
 
 class Booking(NamedTuple):

@@ -6,7 +6,7 @@
             "policies": [
                 {"type": "timeout", "seconds": 10},
                 {"type": "retry", "attempts": 3, "backoff": {"kind": "equal"}},
-                {"type": "rate_limiter", "rates": ["100/s"], "name": "payments", "shared": True},
+                {"type": "rate_limiter", "rates": ["100/s"], "name": "payments", "in_store": True},
             ],
         }
     )
@@ -72,7 +72,7 @@ class _Settings(BaseModel):
 
     def make(self, **more: Any) -> Any:
         """Call what the fields were derived from; what is left out keeps its default there."""
-        given = {name: getattr(self, name) for name in self.model_fields_set - {"type", "shared"}}
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"type", "in_store"}}
         options = {name: value.make() if isinstance(value, _Settings) else value for name, value in given.items()}
         return type(self).makes(*options.pop(self.several, ()), **options, **more)
 
@@ -85,7 +85,7 @@ class _Settings(BaseModel):
 class PolicySettings(_Settings):
     """One policy; `type` is the name of its module, such as `circuit_breaker`.
 
-    The other fields are the options of the policy. With `shared`, for policies that can share their state, it
+    The other fields are the options of the policy. With `in_store`, for policies that can share their state, it
     is kept in the store given to `build`.
     """
 
@@ -93,10 +93,10 @@ class PolicySettings(_Settings):
 
     def build(self, store: Store | None = None) -> Policy:
         """Make the policy. Raises ValueError if it is to be shared and there is no store."""
-        if not getattr(self, "shared", False):
+        if not getattr(self, "in_store", False):
             policy: Policy = self.make()
         elif store is None:
-            raise ValueError(f"store is required: {self.type} {getattr(self, 'name', None)!r} is shared")
+            raise ValueError(f"store is required: {self.type} {getattr(self, 'name', None)!r} is to be in_store")
         else:
             policy = self.make(store=store)
         return policy
@@ -126,7 +126,7 @@ def _plain(hint: Any) -> Any:
     if get_origin(hint) not in (Union, UnionType):
         return hint
     kept = tuple(_plain(member) for member in get_args(hint) if _is_plain(member))
-    return Union[kept]  # noqa: UP007
+    return Union[kept]  # noqa: UP007 - made at run time from a tuple
 
 
 def _is_plain(hint: Any) -> bool:
@@ -136,7 +136,7 @@ def _is_plain(hint: Any) -> bool:
 def _policy_model(kind: str, make: Any) -> Any:
     fields: dict[str, Any] = {"type": (Literal[kind], ...)}
     if "store" in inspect.signature(make.__init__).parameters:
-        fields["shared"] = (bool, False)
+        fields["in_store"] = (bool, False)
     return _derive(PolicySettings, make, **fields)
 
 
@@ -176,7 +176,7 @@ class PipelineSettings(BaseModel):
         classifier: Classifier = DEFAULT_CLASSIFIER,
         listeners: Sequence[Listener] = (),
     ) -> Pipeline:
-        """Make the pipeline. `store` holds the state of policies that are `shared`.
+        """Make the pipeline. `store` holds the state of policies that are `in_store`.
 
         Raises ValueError if one is shared and there is no store, TypeError if the store cannot hold it.
         """

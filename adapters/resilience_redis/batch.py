@@ -52,6 +52,33 @@ class Group:
                 future.set_exception(as_outage(error))
 
 
+class Errand:
+    """A call of any script for one who waits; it joins no batch."""
+
+    __slots__ = ("_call", "futures")
+
+    def __init__(self, call: Call, future: asyncio.Future[Any]) -> None:
+        self._call = call
+        self.futures = [future]
+
+    def call(self) -> Call:
+        """Return the script call."""
+        return self._call
+
+    def settle(self, reply: Any) -> list[Grant]:
+        """Tell the one who asked."""
+        if isinstance(reply, Exception):
+            self.fail(reply)
+        elif not self.futures[0].done():
+            self.futures[0].set_result(reply)
+        return []
+
+    def fail(self, error: Exception) -> None:
+        """Let go whoever still waits."""
+        if not self.futures[0].done():
+            self.futures[0].set_exception(as_outage(error))
+
+
 class Grant(NamedTuple):
     """What was booked."""
 
@@ -124,14 +151,17 @@ class Single:
         return []
 
 
-def load(groups: Iterable[Group]) -> list[Batch | Single]:
+def load(groups: Iterable[Group | Errand]) -> list[Batch | Single | Errand]:
     """Put requests that somebody still waits for into as few calls as their meaning allows.
 
     An acquire joins the acquires on its key before it, unless another operation on that key came in between.
     """
-    cargo: list[Batch | Single] = []
+    cargo: list[Batch | Single | Errand] = []
     open_batches: dict[str, Batch] = {}
     for group in groups:
+        if isinstance(group, Errand):
+            cargo.append(group)
+            continue
         futures = [future for future in group.futures if not future.done()]
         target = group.target
         if futures and group.operation != "acquire":

@@ -14,13 +14,13 @@ waits in line, so a server that hangs holds a few connections, not one per call.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from itertools import chain
 from typing import Any
 
 from resilience.errors import StoreUnavailableError
-from resilience_redis.batch import Batch, Grant, Group, Single, load
-from resilience_redis.scripts import run_all
+from resilience_redis.batch import Batch, Errand, Grant, Group, Single, load
+from resilience_redis.scripts import Script, run_all
 from resilience_redis.target import Target
 from resilience_redis.wire import Wire
 
@@ -33,7 +33,7 @@ class _Turn:
 
     __slots__ = ("groups", "until")
 
-    def __init__(self, groups: list[Group], until: float) -> None:
+    def __init__(self, groups: list[Group | Errand], until: float) -> None:
         self.groups = groups
         self.until = until
 
@@ -61,7 +61,7 @@ class Lane:
         # Connecting may take longer than anybody waits for it: it goes on behind their backs.
         self._give_up = timeout + connect_timeout
         self._loop = asyncio.get_running_loop()
-        self._arriving: list[Group] = []
+        self._arriving: list[Group | Errand] = []
         self._last: Group | None = None  # that equal acquires of this turn may join
         self._waiting: list[_Turn] = []
         self._sending: dict[asyncio.Task[None], _Trip] = {}
@@ -95,6 +95,15 @@ class Lane:
         self._last = None
         return future
 
+    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> asyncio.Future[Any]:
+        """Run any script with the other requests of this turn; the future has the reply, or an error as for `book`.
+
+        It is carried out even if the future is cancelled meanwhile.
+        """
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._arrive(Errand((script, keys, arguments), future))
+        return future
+
     async def drain(self) -> None:
         """Wait until everything that was sent has ended, and keep no connection."""
         while self._arriving or self._sending:
@@ -103,7 +112,7 @@ class Lane:
                 await asyncio.wait(self._sending)
         await self.wire.rest()
 
-    def _arrive(self, group: Group) -> None:
+    def _arrive(self, group: Group | Errand) -> None:
         if not self._arriving:
             self._begin_turn()
         self._arriving.append(group)
@@ -149,7 +158,7 @@ class Lane:
             if cargo := load(chain.from_iterable(turn.groups for turn in trip.turns)):
                 await self._send(cargo)
 
-    async def _send(self, cargo: list[Batch | Single]) -> None:
+    async def _send(self, cargo: list[Batch | Single | Errand]) -> None:
         try:
             replies = await run_all(self.wire.exchange, [each.call() for each in cargo])
         except Exception as error:

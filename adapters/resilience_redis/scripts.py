@@ -50,11 +50,16 @@ def script_for(algorithm: str) -> Script:
     No call of it blocks the server for more than about a millisecond: a request costs it 2 to 3 microseconds, one
     on a sliding log, where each step is stored, 12.
     """
+    return script_of("_prelude", algorithm, "_main", largest=80 if algorithm == "sliding_log" else 250)
+
+
+@functools.cache
+def script_of(*parts: str, largest: int = 1) -> Script:
+    """Return the script that consists of those files of the folder, in that order."""
     folder = resources.files("resilience_redis") / "scripts"
-    parts = ("_prelude", algorithm, "_main")
     source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-    return Script(source, sha, 80 if algorithm == "sliding_log" else 250)
+    return Script(source, sha, largest)
 
 
 async def run_all(exchange: Exchange, calls: Sequence[Call]) -> list[Any]:

@@ -18,6 +18,7 @@ from resilience.store import Store
 from resilience_redis.client import check_client, client_from_url, retries_of, twin_of
 from resilience_redis.lane import Lane
 from resilience_redis.limiter import RedisLimiter
+from resilience_redis.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,15 +80,27 @@ class RedisStore(Store):
         self._timeout = positive("timeout", timeout)
         self._connect_timeout = positive("connect_timeout", connect_timeout)
         self._lanes: dict[asyncio.AbstractEventLoop | None, Lane] = {}
+        self._links: dict[Lane, Link] = {}
 
     def limiter(self, spec: LimiterSpec) -> RedisLimiter:
         """The state of a rate limiter, shared by all processes that use its name."""
         return RedisLimiter(spec, self._prefix, self._lanes, self._lane)
 
+    def link(self) -> Link:
+        """What policies with shared state use of this store in the running event loop."""
+        lane = self._lane()
+        known = self._links.get(lane)
+        if known is None:
+            known = self._links[lane] = Link(lane, self._prefix)
+        return known
+
     async def aclose(self) -> None:
         """Wait for what is under way in this event loop and close the connections the store made there."""
         lane = self._lanes.pop(asyncio.get_running_loop(), None)
         if lane is not None:
+            link = self._links.pop(lane, None)
+            if link is not None:
+                await link.aclose()
             await lane.drain()
             if lane.wire.client is not self._client:
                 await lane.wire.client.aclose()
@@ -109,6 +122,6 @@ class RedisStore(Store):
         known = self._lanes.get(loop)
         if known is None:
             for gone in [each for each in self._lanes if each and each.is_closed()]:
-                del self._lanes[gone]
+                self._links.pop(self._lanes.pop(gone), None)
             known = self._lanes[loop] = Lane(self._make(), self._timeout, self._connect_timeout)
         return known

@@ -8,29 +8,28 @@ The limit answers *when* a call may go, in one decision; the caller waits exactl
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from asyncio import Task
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
-
-import anyio
 
 from .. import clock
 from .._deadlines import current_asyncio_task, deadline_of
 from .._line import Line
+from .._outage import OnOutage, Outage
 from .._rejecting import Mode, RejectingGuard
+from .._shared_limit import SharedLimit
 from .._validate import at_most, not_negative, one_of, positive
 from ..call import Call
-from ..errors import RateLimitedError, StoreUnavailableError
-from ..events import Listener, PermitAwaited, StoreDegraded, StoreRecovered
-from ..limiter_state import Booking, LimiterSpec, LocalLimiter, RemoteLimiter
-from ..machines.rate_limiter import GCRA, Decision, Rule, TokenBucket
-from ..memory_limiter import MemoryLimiter
+from ..errors import RateLimitedError
+from ..events import Listener, PermitAwaited
+from ..limiter_state import LimiterSpec, LocalLimiter
+from ..machines.rate_limiter import Decision, Rule
 from ..rates import Algorithm, make_rule
 from ..store import MemoryStore, Store, named
 
-OnOutage: TypeAlias = Literal["local", "open", "closed"]
-"""Without the shared store: a limit in this process, no limit, or no calls."""
+Shared: TypeAlias = Literal["strict", "leased"]
+"""How a limit is held in a shared store: one round trip a call, exact; or slices debited ahead, nearly so."""
 
 
 class RateLimiter(RejectingGuard[bool]):
@@ -63,6 +62,8 @@ class RateLimiter(RejectingGuard[bool]):
         keyed: bool = True,
         max_keys: int = 1_000_000,
         store: Store | None = None,
+        shared: Shared = "strict",
+        surplus: float = 0.05,
         on_outage: OnOutage = "local",
         local_share: float = 1.0,
         name: str | None = None,
@@ -75,19 +76,20 @@ class RateLimiter(RejectingGuard[bool]):
         if len({rule.algorithm for rule in self.rules}) > 1:
             raise ValueError("rates must all have the same algorithm: they are decided in one step")
         self.max_wait: float = math.inf if max_wait is None else not_negative("max_wait", max_wait)
-        one_of("on_outage", on_outage, ("local", "open", "closed"))
-        self.on_outage = on_outage
+        self.outage: Outage = Outage(self, on_outage)
         share = at_most("local_share", positive("local_share", local_share), 1)
         self._cost = cost if cost is None or callable(cost) else positive("cost", cost)
-        state = (store or MemoryStore()).limiter(LimiterSpec(named(name, self.name, store), self.rules, max_keys))
+        one_of("shared", shared, ("strict", "leased"))
+        self.surplus: float = at_most("surplus", positive("surplus", surplus), 1)
+        leased = surplus if shared == "leased" else None
+        spec = LimiterSpec(named(name, self.name, store), self.rules, max_keys, leased)
+        state = (store or MemoryStore()).limiter(spec)
+        self.remote: SharedLimit | None = None
         if isinstance(state, LocalLimiter):
-            self.remote: RemoteLimiter | None = None
             self.line: Line = Line(state, self.rules)
         else:
-            self.remote = state
-            rules = [_scaled(rule, share) for rule in self.rules]
-            self.line = Line(MemoryLimiter(rules, max_keys), rules)
-        self._degraded_since: float | None = None
+            self.remote = SharedLimit(state, self.rules, share, max_keys, self.outage)
+            self.line = self.remote.line
 
     @property
     def constant_cost(self) -> float | None:
@@ -99,7 +101,7 @@ class RateLimiter(RejectingGuard[bool]):
     @property
     def degraded(self) -> bool:
         """Whether the shared store did not answer last time."""
-        return self._degraded_since is not None
+        return self.outage.degraded
 
     async def peek(self, *, key: str = "", cost: float = 1) -> Decision:
         """What a call of that cost would be told now; changes nothing.
@@ -109,7 +111,7 @@ class RateLimiter(RejectingGuard[bool]):
         costs = (cost,) * len(self.rules)
         if self.remote is None:
             return self.line.limiter.peek(self.partition(key), costs)
-        return await self.remote.peek(self.partition(key), costs)
+        return await self.remote.limiter.peek(self.partition(key), costs)
 
     async def refund(self, *, key: str = "", cost: float = 1) -> None:
         """Give units back that were taken and not used. Raises StoreUnavailableError, see `peek`."""
@@ -117,14 +119,14 @@ class RateLimiter(RejectingGuard[bool]):
         if self.remote is None:
             self.line.limiter.refund(self.partition(key), costs)
         else:
-            await self.remote.refund(self.partition(key), costs)
+            await self.remote.limiter.refund(self.partition(key), costs)
 
     async def reset(self, *, key: str = "") -> None:
         """Give a key its whole limit back. Raises StoreUnavailableError, see `peek`."""
         if self.remote is None:
             self.line.limiter.reset(self.partition(key))
         else:
-            await self.remote.reset(self.partition(key))
+            await self.remote.limiter.reset(self.partition(key))
 
     def enter(self, call: Call) -> bool | None:
         """Take the cost if it may go now. Refuses at once what would wait too long."""
@@ -138,24 +140,20 @@ class RateLimiter(RejectingGuard[bool]):
         """Ask a shared store, or wait in line."""
         key, costs, since = self.key_of(call), self._costs(call), clock.now()
         if self.remote is None:
-            decision = await self._stand_in_line(call, key, costs)
+            task = current_asyncio_task()
+            decision = await self.line.take(key, costs, self._patience(call, task), task)
         else:
+            patience = 0.0 if self._mode == "shadow" else self._patience(call)
             try:
-                booking = await self.remote.acquire(key, costs, 0.0 if self._mode == "shadow" else self._patience(call))
-            except StoreUnavailableError as error:
-                answer = await self._without_store(call, key, costs, error)
-                if isinstance(answer, bool):
-                    return answer
-                decision = answer
-            else:
-                decision = booking.decision
-                if self._degraded_since is not None:
-                    self._recovered(call, self._degraded_since)
-                if decision.wait > 0.0 and decision.allowed:
-                    await self._sit_out(key, costs, booking)
+                decision = await self.remote.take(call, key, costs, patience)
+            except RateLimitedError as refusal:
+                self.reject(call, refusal)
+                return True
         if not decision.allowed:
             return self._refuse(call, decision)
-        if self.listeners and (waited := clock.now() - since) > 0.0:
+        # The round trip to a store is no waiting for a permit.
+        waited = clock.now() - since if self.remote is None or decision.wait > 0.0 else 0.0
+        if self.listeners and waited > 0.0:
             self.emit(PermitAwaited(call.operation.name, self.name, key, waited))
         return True
 
@@ -169,47 +167,6 @@ class RateLimiter(RejectingGuard[bool]):
             return self._refuse(call, self.line.peek(key, costs))
         return None
 
-    async def _sit_out(self, key: str, costs: tuple[float, ...], booking: Booking) -> None:
-        """Wait until a booking is valid; one that is cancelled meanwhile is given back."""
-        try:
-            await anyio.sleep(booking.decision.wait)
-        except BaseException:
-            await self._give_back(key, costs, booking.stamp)
-            raise
-
-    async def _give_back(self, key: str, costs: tuple[float, ...], stamp: object) -> None:
-        assert self.remote is not None
-        with anyio.CancelScope(shield=True):  # bounded: every store operation has a deadline
-            try:
-                await self.remote.refund(key, costs, stamp)
-            except StoreUnavailableError:
-                return  # stays charged: less is admitted, never more
-
-    async def _without_store(
-        self, call: Call, key: str, costs: tuple[float, ...], error: StoreUnavailableError
-    ) -> Decision | bool:
-        if self._degraded_since is None:
-            self._degraded_since = clock.now()
-            if self.listeners:
-                self.emit(StoreDegraded(call.operation.name, self.name, self.on_outage, error))
-        if self.on_outage == "open":
-            return True
-        if self.on_outage == "closed":
-            refusal = RateLimitedError(f"{self.name}: the shared store does not answer", policy=self.name)
-            refusal.__cause__ = error
-            self.reject(call, refusal)
-            return True
-        return self._try_line(call, key, costs) or await self._stand_in_line(call, key, costs)
-
-    def _stand_in_line(self, call: Call, key: str, costs: tuple[float, ...]) -> Awaitable[Decision]:
-        task = current_asyncio_task()
-        return self.line.take(key, costs, self._patience(call, task), task)
-
-    def _recovered(self, call: Call, since: float) -> None:
-        self._degraded_since = None
-        if self.listeners:
-            self.emit(StoreRecovered(call.operation.name, self.name, clock.now() - since))
-
     def _costs(self, call: Call) -> tuple[float, ...]:
         cost = self._cost
         if cost is None:
@@ -218,7 +175,7 @@ class RateLimiter(RejectingGuard[bool]):
             cost = cost(call)
         return (cost,) * len(self.rules)
 
-    def _patience(self, call: Call, task: asyncio.Task[Any] | None = None) -> float:
+    def _patience(self, call: Call, task: Task[Any] | None = None) -> float:
         """Seconds that a call may wait: the option, cut to its deadline."""
         return min(self.max_wait, deadline_of(call, task) - clock.now())
 
@@ -233,13 +190,3 @@ class RateLimiter(RejectingGuard[bool]):
             ),
         )
         return True
-
-
-def _scaled(rule: Rule[Any], share: float) -> Rule[Any]:
-    """The same rule with a share of its limit; periods grow instead where a window needs a whole unit."""
-    kind: Any = type(rule)
-    arguments = [rule.limit, rule.period / share]
-    if isinstance(rule, GCRA | TokenBucket):
-        arguments = [rule.limit * share, rule.period, max(1.0, rule.burst * share)]
-    scaled: Rule[Any] = kind(*arguments)
-    return scaled

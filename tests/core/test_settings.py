@@ -138,25 +138,25 @@ def test_mistakes_name_the_place_and_the_rule(policy: dict[str, Any], expected: 
 
 def test_shared_state_is_kept_in_the_store() -> None:
     store = MemoryStore()
-    limited = {"type": "rate_limiter", "rates": ["10/s"], "name": "search", "shared": True}
+    limited = {"type": "rate_limiter", "rates": ["10/s"], "name": "search", "in_store": True}
     first, second = one(limited, store), one(limited, store)
     assert isinstance(first, RateLimiter)
     assert isinstance(second, RateLimiter)
     assert first is not second
     with pytest.raises(ValueError, match="name 'search' is taken by a rate limiter with other settings"):
         one(limited | {"rates": ["20/s"]}, store)
-    one(limited | {"rates": ["20/s"], "shared": False}, store)
+    one(limited | {"rates": ["20/s"], "in_store": False}, store)
 
 
 def test_sharing_needs_a_store_and_a_name() -> None:
-    with pytest.raises(ValueError, match="store is required: bulkhead 'db' is shared"):
-        one({"type": "bulkhead", "limit": 1, "name": "db", "shared": True})
+    with pytest.raises(ValueError, match="store is required: bulkhead 'db' is to be in_store"):
+        one({"type": "bulkhead", "limit": 1, "name": "db", "in_store": True})
     with pytest.raises(ValueError, match="name is required with a store"):
-        one({"type": "circuit_breaker", "shared": True}, MemoryStore())
+        one({"type": "circuit_breaker", "in_store": True}, MemoryStore())
 
 
 def test_only_policies_with_shareable_state_can_be_shared() -> None:
-    assert "Extra inputs are not permitted" in problem({"type": "timeout", "seconds": 1, "shared": True})
+    assert "Extra inputs are not permitted" in problem({"type": "timeout", "seconds": 1, "in_store": True})
 
 
 @pytest.mark.anyio
@@ -189,7 +189,7 @@ def test_every_plain_option_has_its_field_and_default(kind: str, make: type[Poli
     parameters = {
         name: parameter for name, parameter in inspect.signature(make).parameters.items() if name not in in_code
     }
-    assert set(model.model_fields) - {"type", "shared"} == set(parameters)
+    assert set(model.model_fields) - {"type", "in_store"} == set(parameters)
     for name, parameter in parameters.items():
         if parameter.default is not inspect.Parameter.empty:
             assert model.model_fields[name].default == parameter.default

@@ -57,7 +57,7 @@ def blocks(text: str) -> list[Block]:
             continue
         indent, language = match.groups()
         content: list[str] = []
-        for end, inner in lines:  # noqa: B007
+        for end, inner in lines:  # noqa: B007 - used after the loop
             if inner.strip() == "```":
                 break
             content.append(inner.removeprefix(indent))

@@ -1,0 +1,127 @@
+"""What everything shared through one server from one event loop has in common.
+
+    link = store.link()                            # of the running loop
+    reply = await link.run(script, keys, arguments)
+    link.post(script, keys, arguments)             # nobody waits for the answer
+    stop = link.subscribe(channel, listener)       # listener(message); listener(None): ask for what you missed
+    stop = link.every(1.0, work)                   # work() is awaited again and again
+    link.available, link.on_change(callback)       # whether the server answers
+
+Everything here ends with `aclose`, or with the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from resilience.errors import StoreUnavailableError
+from resilience_redis.members import Members
+from resilience_redis.news import News
+
+if TYPE_CHECKING:
+    from resilience_redis.lane import Lane
+    from resilience_redis.scripts import Script
+
+Stop: TypeAlias = Callable[[], None]
+"""Ends what was begun; again does nothing."""
+
+
+class Link:
+    """The way of one event loop to one server: commands, news, members, background work."""
+
+    def __init__(self, lane: Lane, prefix: str) -> None:
+        self.lane = lane
+        self.prefix = prefix
+        self.process: str = uuid.uuid4().hex
+        """What this process (and loop) is called in the server: random, never reused."""
+        self.members: Members = Members(self)
+        self._news = News(lane.wire.client)
+        self._listeners: list[Callable[[bool], None]] = []
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._available = True
+
+    @property
+    def available(self) -> bool:
+        """Whether the server answered last time."""
+        return self._available
+
+    def on_change(self, callback: Callable[[bool], None]) -> Stop:
+        """Call `callback` with the new value whenever `available` changes. It must not raise."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback) if callback in self._listeners else None
+
+    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+        """Run a script and return its reply.
+
+        Raises StoreUnavailableError when the server does not answer within the store's timeout or is known to be
+        away, and what waiting cannot cure (authentication, permission, wrong type) as it is. It is carried out even
+        if the caller is cancelled.
+        """
+        try:
+            reply = await self.lane.run(script, keys, arguments)
+        except StoreUnavailableError:
+            self._switch(False)
+            raise
+        self._switch(True)
+        return reply
+
+    def post(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> asyncio.Future[Any]:
+        """Run a script that nobody needs to wait for; an error is nobody's, unless the future is looked at."""
+        future = self.lane.run(script, keys, arguments)
+        future.add_done_callback(_retrieve)
+        return future
+
+    def subscribe(self, channel: str, listener: Callable[[str | None], None]) -> Stop:
+        """Call `listener` with every message of a channel, and with None after each (re)connection.
+
+        Messages are lost while there is no connection: on None, read the current state.
+        """
+        return self._news.subscribe(channel, listener)
+
+    def every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> Stop:
+        """Await `work()` every so many seconds until stopped, the first time after one interval."""
+
+        async def repeat() -> None:
+            while True:
+                await asyncio.sleep(seconds)
+                try:
+                    await work()
+                except StoreUnavailableError:
+                    continue
+
+        return self.start(repeat())
+
+    def start(self, work: Any) -> Stop:
+        """Run a coroutine in the background; it ends with the link at the latest."""
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+
+        def stop() -> None:
+            task.cancel()
+
+        return stop
+
+    async def aclose(self) -> None:
+        """End all background work, leave the members, and wait for what is under way."""
+        await self.members.leave()
+        for task in tuple(self._jobs):
+            task.cancel()
+        if self._jobs:
+            await asyncio.wait(self._jobs)
+        await self._news.aclose()
+        await self.lane.drain()
+
+    def _switch(self, available: bool) -> None:
+        if available is not self._available:
+            self._available = available
+            for listener in tuple(self._listeners):
+                listener(available)
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
