@@ -19,6 +19,7 @@ from resilience.testing import VirtualClock
 from resilience.testing.virtual_time import Backend
 from tests.support.failures import DownError
 
+from .lateness import LATENESS
 from .scripts import HORIZON, QUANTUM, Attempt, Caller, Script, spread
 from .world import World, describe, on_fast_path
 
@@ -43,10 +44,11 @@ class Closable:
 class Stage:
     """One run of a script."""
 
-    def __init__(self, script: Script, seen: Counter[str]) -> None:
+    def __init__(self, script: Script, seen: Counter[str], together: bool) -> None:
         self.script = script
         self.seen = seen
-        self.world = World(script.policies, script.judge, script.listen)
+        self.together = together
+        self.world = World(script, together)
         self.counts: Counter[int] = Counter()
         timeouts = [leaf.seconds for leaf in self.world.leaves if isinstance(leaf, Timeout)]
         self.shortest = min(timeouts, default=1.0)
@@ -162,7 +164,9 @@ class Stage:
 
     async def caller(self, index: int, caller: Caller) -> None:
         """One task, from its start to what comes of it."""
-        await anyio.sleep(spread(caller.start, 5000 + index))
+        LATENESS.set(spread(0, 4000 + index))
+        # Together: at one of four instants.
+        await anyio.sleep((caller.start & ~127) * QUANTUM if self.together else spread(caller.start, 5000 + index))
         cause = RuntimeError("what the caller is busy with") if caller.cost == 2 else None
         try:
             try:
@@ -186,7 +190,7 @@ class Stage:
     async def acts(self) -> None:
         """What is done by hand, in the order of time."""
         for place, (moment, what, which) in enumerate(sorted(self.script.acts)):
-            await anyio.sleep(max(0.0, spread(moment, 9000 + place) - clock.now()))
+            await anyio.sleep(max(spread(0, 9500 + place), spread(moment, 9000 + place) - clock.now()))
             with anyio.move_on_after(10):  # draining may take for ever
                 await self.world.act(what, which)
 
@@ -251,7 +255,8 @@ def run(script: Script, backend: Backend, fused: bool, seen: Counter[str]) -> li
     virtual = VirtualClock()
     try:
         with virtual.installed():
-            stage = Stage(script, seen)
+            # Under trio, those who begin together run in no order.
+            stage = Stage(script, seen, script.together and backend == "asyncio")
             virtual.run(play, stage, backend=backend)
     finally:
         build.fused = before

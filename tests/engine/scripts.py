@@ -2,7 +2,8 @@
 
 Times are whole quanta of 1/64 s, so that all arithmetic on them is exact. `spread` adds to each a tiny part of
 its own: things that have nothing to do with each other never happen at the same instant, whose order no event
-loop promises.
+loop promises. Where a policy itself brings callers to one instant, `lateness` parts them again. Only scripts whose
+callers come `together` keep their instants, and in those no timeout is ever due.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ HORIZON = 4000
 
 
 def spread(quanta: int, mark: int) -> float:
-    """Seconds; `mark` tells what they are for."""
-    return quanta * QUANTUM + random.Random(mark).getrandbits(20) / 2**26
+    """Seconds; `mark` tells what they are for. Sums below an hour of them need less than the 53 bits of a float."""
+    return quanta * QUANTUM + random.Random(mark).getrandbits(34) / 2**40
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Script:
     listen: bool
     judge: str
     """The classifier of the pipeline."""
+    together: bool = False
+    """Whether callers that start in the same quantum start at the same instant (only under asyncio)."""
 
 
 _short, _long = st.integers(1, 64), st.integers(1, 512)
@@ -163,4 +166,5 @@ scripts: st.SearchStrategy[Script] = st.builds(
     acts=st.one_of(st.just(()), st.lists(_act, max_size=3).map(tuple)),
     listen=st.booleans(),
     judge=st.sampled_from(["default", "default", "bad", "throttled"]),
+    together=st.sampled_from([False, False, False, True]),
 )

@@ -35,9 +35,12 @@ from resilience.events import Event
 from tests.support.failures import broken, is_bad
 from tests.support.rules import make_rule
 
-from .scripts import QUANTUM, PolicySpec, spread
+from .lateness import late
+from .scripts import QUANTUM, PolicySpec, Script, spread
 
 KEYS = ("", "a", "b")
+NEVER = 40_000 * QUANTUM
+"""Seconds until a timeout that no script lives to see."""
 
 
 def draw() -> float:
@@ -98,14 +101,15 @@ _ON: dict[str | None, Any] = {None: None, "key": KeyError, "bad": is_bad, "broke
 class World:
     """A pipeline made of specs, and the trace of what happens to it."""
 
-    def __init__(self, specs: tuple[PolicySpec, ...], judge: str, listen: bool) -> None:
+    def __init__(self, script: Script, together: bool) -> None:
         self.trace: list[tuple[Any, ...]] = []
+        self._together = together
         self.leaves: list[Policy] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HazardWarning)
-            policies = [self._make(spec) for spec in specs]
-            self.pipeline = Pipeline(*policies, name="all", classifier=CLASSIFIERS[judge])
-        if listen:
+            policies = [self._make(spec) for spec in script.policies]
+            self.pipeline = Pipeline(*policies, name="all", classifier=CLASSIFIERS[script.judge])
+        if script.listen:
             self.pipeline.listen(self.hear)
 
     def note(self, *what: Any) -> None:
@@ -165,6 +169,10 @@ class World:
             return Pipeline(*map(self._make, spec.inside), name="nested")
         mark = len(self.leaves)
         policy = _MAKERS[spec.kind](dict(spec.options), f"{spec.kind}{mark}", 1000 + mark)
+        if not self._together:
+            late(policy)
+        elif isinstance(policy, Timeout):
+            policy = Timeout(NEVER + policy.seconds, name=policy.name)
         self.leaves.append(policy)
         return policy
 
