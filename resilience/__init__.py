@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._deadlines import current_deadline
+    from ._shared_permits import fencing_token
     from .bound import Bound
+    from .cache_writer import Writer
     from .call import Call, Lease, Operation
+    from .codecs import Codec, JsonCodec, PickleCodec
     from .errors import (
         BulkheadFullError,
         CircuitOpenError,
         HazardWarning,
+        PermitLostError,
         RateLimitedError,
         RejectedError,
         ResilienceError,
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
         TimedOutError,
     )
     from .events import Event, Listener
+    from .limit import Limit
     from .machines.backoff import Backoff
     from .machines.circuit_breaker import BreakerMetrics, BreakerState
     from .machines.rate_limiter import (
@@ -43,12 +48,15 @@ if TYPE_CHECKING:
     from .outcome import Outcome
     from .pipeline import Pipeline
     from .policies.bulkhead import Bulkhead
+    from .policies.cache import BoundCache, Cache
     from .policies.circuit_breaker import CircuitBreaker
     from .policies.fallback import Fallback, LastGood, Value
     from .policies.rate_limiter import RateLimiter
     from .policies.retry import Retry
+    from .policies.single_flight import SingleFlight
     from .policies.timeout import Timeout
     from .policy import Guard, Policy
+    from .reservation import Reservation
     from .store import MemoryStore, Store
     from .verdict import Advice, Classifier, Verdict
 
@@ -59,35 +67,44 @@ __all__ = [
     "Advice",
     "Backoff",
     "Bound",
+    "BoundCache",
     "BreakerMetrics",
     "BreakerState",
     "Bulkhead",
     "BulkheadFullError",
+    "Cache",
     "Call",
     "CircuitBreaker",
     "CircuitOpenError",
     "Classifier",
+    "Codec",
     "Decision",
     "Event",
     "Fallback",
     "FixedWindow",
     "Guard",
     "HazardWarning",
+    "JsonCodec",
     "LastGood",
     "LeakyBucket",
     "Lease",
+    "Limit",
     "Listener",
     "MemoryStore",
     "Operation",
     "Outcome",
+    "PermitLostError",
+    "PickleCodec",
     "Pipeline",
     "Policy",
     "RateLimitedError",
     "RateLimiter",
     "RatioBudget",
     "RejectedError",
+    "Reservation",
     "ResilienceError",
     "Retry",
+    "SingleFlight",
     "SlidingLog",
     "SlidingWindow",
     "Store",
@@ -98,16 +115,22 @@ __all__ = [
     "TokenBudget",
     "Value",
     "Verdict",
+    "Writer",
     "current_deadline",
+    "fencing_token",
 ]
 
 _HOMES = {
     "_deadlines": "current_deadline",
+    "_shared_permits": "fencing_token",
     "bound": "Bound",
+    "cache_writer": "Writer",
     "call": "Call Lease Operation",
-    "errors": "BulkheadFullError CircuitOpenError HazardWarning RateLimitedError RejectedError ResilienceError "
-    "StoreUnavailableError TimedOutError",
+    "codecs": "Codec JsonCodec PickleCodec",
+    "errors": "BulkheadFullError CircuitOpenError HazardWarning PermitLostError RateLimitedError RejectedError "
+    "ResilienceError StoreUnavailableError TimedOutError",
     "events": "Event Listener",
+    "limit": "Limit",
     "machines.backoff": "Backoff",
     "machines.circuit_breaker": "BreakerMetrics BreakerState",
     "machines.rate_limiter": "GCRA Decision FixedWindow LeakyBucket SlidingLog SlidingWindow TokenBucket",
@@ -115,12 +138,15 @@ _HOMES = {
     "outcome": "Outcome",
     "pipeline": "Pipeline",
     "policies.bulkhead": "Bulkhead",
+    "policies.cache": "BoundCache Cache",
     "policies.circuit_breaker": "CircuitBreaker",
     "policies.fallback": "Fallback LastGood Value",
     "policies.rate_limiter": "RateLimiter",
     "policies.retry": "Retry",
+    "policies.single_flight": "SingleFlight",
     "policies.timeout": "Timeout",
     "policy": "Guard Policy",
+    "reservation": "Reservation",
     "store": "MemoryStore Store",
     "verdict": "Advice Classifier Verdict",
 }

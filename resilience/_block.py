@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any
 
-from .call import Call, Held, Lease, Operation, leave_all
+from .call import Call, Cost, Held, Lease, Operation, leave_all
 from .policy import Guard
 
 
@@ -43,7 +43,7 @@ def _nothing() -> None:
 class Block(AbstractAsyncContextManager[Call]):
     """`async with policy.guard(): ...`, for one use."""
 
-    def __init__(self, guards: Sequence[Guard[Any]], operation: Operation, *, key: str, cost: float) -> None:
+    def __init__(self, guards: Sequence[Guard[Any]], operation: Operation, *, key: str, cost: Cost) -> None:
         self._guards = guards
         self._call = Call(operation, _nothing, key=key, cost=cost)
         self._held: list[Held] = []

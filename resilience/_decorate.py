@@ -44,7 +44,15 @@ def decorate(policy: Policy, fn: Any, make: MakeCall = Call, name: str | None = 
             f"{policy.name} cannot guard {operation.name}: it is not async. Make it `async def`, or annotate its "
             "return type as Awaitable if it returns one"
         )
-    return _guard_coroutine(policy, fn, make, operation)
+    guarded = _guard_coroutine(policy, fn, make, operation)
+    guarded.__guarded__ = policy, fn
+    return guarded
+
+
+def guarded_by(policy: Policy, fn: Any) -> Any:
+    """The function that a pipeline with `policy` in it was put around, if `fn` is such a one; else `fn` itself."""
+    outer, inner = getattr(fn, "__guarded__", (None, fn))
+    return inner if outer is not None and policy in outer.parts() else fn
 
 
 def _guard_coroutine(policy: Policy, fn: Callable[..., Any], make: MakeCall, operation: Operation) -> Any:

@@ -22,19 +22,22 @@ _SLICE = 500
 """How many calls are served in one turn of the event loop, a few milliseconds' worth."""
 
 
-class _Place:
-    """One call in a line. It has a `decision` once it has been served."""
+class Place:
+    """One call in a line, since a moment. It has a `decision` once it has been served; its waiter is woken with it."""
 
-    __slots__ = ("costs", "decision", "gone", "since", "until", "waiter", "weight")
+    __slots__ = ("costs", "decision", "gone", "key", "patience", "since", "waiter", "weight")
 
-    def __init__(self, costs: Sequence[float], weight: float, since: float, until: float, waiter: Waiter) -> None:
-        self.costs = costs
-        self.weight = weight
-        self.since = since
-        self.until = until
-        self.waiter = waiter
+    def __init__(
+        self, key: str, costs: Sequence[float], weight: float, since: float, patience: float, waiter: Waiter
+    ) -> None:
+        self.key: str = key
+        self.costs: Sequence[float] = costs
+        self.weight: float = weight
+        self.since: float = since
+        self.patience: float = patience
+        self.waiter: Waiter = waiter
         self.decision: Decision | None = None
-        self.gone = False
+        self.gone: bool = False
 
 
 class _Queue:
@@ -47,7 +50,7 @@ class _Queue:
     __slots__ = ("ahead", "booking", "places", "served", "timer")
 
     def __init__(self) -> None:
-        self.places: deque[_Place] = deque()
+        self.places: deque[Place] = deque()
         self.ahead = 0.0
         self.served = -math.inf
         self.booking: Booking | None = None
@@ -59,10 +62,14 @@ class Line:
 
     def __init__(self, limiter: LocalLimiter, rules: Sequence[Rule[Any]]) -> None:
         self.limiter = limiter
-        self._rules = rules
-        self._interval = max(rule.period / rule.limit for rule in rules)
+        self.rescale(rules)
         self.queues: dict[str, _Queue] = {}
         """The lines that somebody stands in."""
+
+    def rescale(self, rules: Sequence[Rule[Any]]) -> None:
+        """Go on with other limits, which the limiter has already."""
+        self._rules = rules
+        self._interval = max(rule.period / rule.limit for rule in rules)
 
     def try_take(self, key: str, costs: Sequence[float]) -> bool:
         """Take the costs if they may go at once and nobody waits."""
@@ -81,11 +88,22 @@ class Line:
 
         `task` is the current one, None under trio.
         """
-        weight = self._weight(costs)
+        place = self.join(key, costs, patience, task)
+        try:
+            decision: Decision = place.decision or await place.waiter
+            return decision
+        except BaseException:
+            self.abandon(place)
+            raise
+
+    def join(self, key: str, costs: Sequence[float], patience: float, task: asyncio.Task[Any] | None) -> Place:
+        """The part of `take` before it waits, for those who do the rest of it themselves."""
+        rules = self._rules
+        weight = check_cost(rules[0], costs[0]) if len(rules) == 1 else self._weight(costs)
+        place = Place(key, costs, weight, clock.now(), patience, park(task))
         if patience < math.inf and (refusal := self.peek(key, costs)).wait > patience:
-            return refusal._replace(allowed=False)
-        now = clock.now()
-        place = _Place(costs, weight, now, now + patience, park(task))
+            place.decision = refusal._replace(allowed=False)
+            return place
         queue = self.queues.get(key)
         if queue is None:
             queue = self.queues[key] = _Queue()
@@ -93,20 +111,11 @@ class Line:
         queue.ahead += weight
         if queue.timer is None:  # a new line; every other has a timer that will serve it
             self._serve(key, queue)
-        try:
-            await place.waiter
-        except BaseException:
-            self._abandon(key, queue, place)
-            raise
-        assert place.decision is not None
-        return place.decision
+        return place
 
     def _weight(self, costs: Sequence[float]) -> float:
         """The largest of the costs. In the line an impossible one would be found only in its turn, by nobody's call."""
-        rules = self._rules
-        if len(rules) == 1:
-            return check_cost(rules[0], costs[0])
-        return max(check_cost(rule, cost) for rule, cost in zip(rules, costs, strict=True))
+        return max(check_cost(rule, cost) for rule, cost in zip(self._rules, costs, strict=True))
 
     def _serve(self, key: str, queue: _Queue) -> None:
         """Serve from the head everybody whose time has come; a timer brings us back for the next."""
@@ -122,7 +131,7 @@ class Line:
                 if booking is None:
                     queue.ahead -= head.weight
                     at = head.since if head.since > queue.served else queue.served
-                    booking = acquire(key, head.costs, head.until - at, at)
+                    booking = acquire(key, head.costs, head.patience - (at - head.since), at)
                     decision = booking.decision
                     if decision.allowed:
                         queue.served = served = at + decision.wait
@@ -131,20 +140,19 @@ class Line:
                             queue.timer = call_later(wait, partial(self._serve, key, queue))
                             return
                 queue.booking = None
-                head.decision = booking.decision
-                wake(head.waiter)
+                head.decision = decision = booking.decision
+                wake(head.waiter, decision)
             places.popleft()
         if places:  # many at once: let the event loop breathe in between
             queue.timer = call_later(0.0, partial(self._serve, key, queue))
         else:
             del self.queues[key]
 
-    def _abandon(self, key: str, queue: _Queue, place: _Place) -> None:
+    def abandon(self, place: Place) -> None:
         """The caller is gone: everything as if it had never come."""
         place.gone = True
-        served = place.decision is not None
-        if served:  # it was the last of its line, perhaps, and others stand in a new one
-            queue = self.queues.get(key, queue)
+        key, served = place.key, place.decision is not None
+        queue = self.queues.get(key) or _Queue()  # it may have been the last of its line
         head = queue.places[0] if queue.places else None
         if not served and place is not head:
             queue.ahead -= place.weight

@@ -1,7 +1,7 @@
 """Waiting and timers on both event loops, as cheap as each of them allows.
 
     waiter = park(current_asyncio_task())     # in the task that is going to wait
-    await waiter                              # until somebody calls wake(waiter)
+    answer = await waiter                     # until somebody calls wake(waiter, answer)
 
     timer = call_later(0.5, serve)
     timer.cancel()
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 if TYPE_CHECKING:
     import trio
 
-Waiter: TypeAlias = "asyncio.Future[None] | _TrioWaiter"
-"""One parked task; awaited once."""
+Waiter: TypeAlias = "asyncio.Future[Any] | _TrioWaiter"
+"""One parked task; awaited once, for what it is woken with."""
 
 
 class Timer(Protocol):
@@ -33,15 +33,13 @@ class Timer(Protocol):
 
 def park(task: asyncio.Task[Any] | None) -> Waiter:
     """A waiter for the current task; `task` is None under trio."""
-    return _TrioWaiter() if task is None else task.get_loop().create_future()
+    return _TrioWaiter() if task is None else asyncio.Future(loop=task.get_loop())
 
 
-def wake(waiter: Waiter) -> None:
-    """Let a parked task go on. Again does nothing, and so does waking one that was cancelled."""
-    if isinstance(waiter, _TrioWaiter):
-        waiter.wake()
-    elif not waiter.done():
-        waiter.set_result(None)
+def wake(waiter: Waiter, answer: Any = None) -> None:
+    """Let a parked task go on with `answer`. Again does nothing, and so does waking one that was cancelled."""
+    if not waiter.done():
+        waiter.set_result(answer)
 
 
 def call_later(seconds: float, callback: Callable[[], None]) -> Timer:
@@ -54,17 +52,25 @@ def call_later(seconds: float, callback: Callable[[], None]) -> Timer:
 
 
 class _TrioWaiter:
-    __slots__ = ("_event",)
+    """What a future is under asyncio, as far as it is needed here."""
+
+    __slots__ = ("_answer", "_event")
 
     def __init__(self) -> None:
         import trio
 
         self._event = trio.Event()
+        self._answer: Any = None
 
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self._event.wait().__await__()
+    def __await__(self) -> Generator[Any, Any, Any]:
+        yield from self._event.wait().__await__()
+        return self._answer
 
-    def wake(self) -> None:
+    def done(self) -> bool:
+        return self._event.is_set()
+
+    def set_result(self, answer: Any) -> None:
+        self._answer = answer
         self._event.set()
 
 

@@ -8,13 +8,13 @@ await payments.bind(key="eu", cost=3).call(charge, order)
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ._block import Block
 from ._decorate import decorate
-from .call import Call, Operation
+from .call import Call, Cost, Operation
 from .outcome import Outcome
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Bound:
     """What `policy.bind(...)` returns: the same uses, with key, cost and name filled in.
 
     Raises TypeError at construction if `key` is neither a string nor callable, or `cost` neither a number nor
-    callable. Functions get the arguments of the call.
+    a mapping of dimensions to numbers nor callable. Functions get the arguments of the call.
     """
 
     __slots__ = ("_cost", "_key", "_name", "_operation", "_policy")
@@ -40,13 +40,14 @@ class Bound:
         policy: Policy,
         *,
         key: str | Callable[..., str] | None = None,
-        cost: float | Callable[..., float] | None = None,
+        cost: Cost | Callable[..., Cost] | None = None,
         name: str | None = None,
     ) -> None:
         if key is not None and not isinstance(key, str) and not callable(key):
             raise TypeError(f"key must be a string or a function of the call's arguments, got {key!r}")
-        if cost is not None and not callable(cost) and (isinstance(cost, bool) or not isinstance(cost, int | float)):
-            raise TypeError(f"cost must be a number or a function of the call's arguments, got {cost!r}")
+        plain = isinstance(cost, int | float | Mapping) and not isinstance(cost, bool)
+        if cost is not None and not callable(cost) and not plain:
+            raise TypeError(f"cost must be a number, a mapping or a function of the call's arguments, got {cost!r}")
         self._policy = policy
         self._key = key
         self._cost = cost

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Cost: TypeAlias = float | Mapping[str, float]
+"""What a call weighs: a number, or one for each dimension: `{"requests": 1, "tokens": 1800}`."""
+
 Handler: TypeAlias = "Callable[[Call], Awaitable[Any]]"
 """Runs a call: the protected function itself, or a policy wrapped around another handler."""
 
@@ -55,8 +58,9 @@ class Call:
     """One invocation of a protected function.
 
     `key` names the partition (tenant, host) for policies that keep state per key; `cost` is what it weighs in
-    a rate limiter; `attempt` counts from 1; `deadline` is one that an adapter brings, on `resilience.clock`;
-    `repeatable` is False when the call must not be made twice (a POST, a one-shot body).
+    a rate limiter, a number or a mapping of dimensions; `attempt` counts from 1; `deadline` is one that an adapter
+    brings, on `resilience.clock`; `repeatable` is False when the call must not be made twice (a POST, a one-shot
+    body). `fencing_token` is set while a permit of a shared `Bulkhead` is held.
     """
 
     __slots__ = (
@@ -64,6 +68,7 @@ class Call:
         "attempt",
         "cost",
         "deadline",
+        "fencing_token",
         "fn",
         "key",
         "kwargs",
@@ -80,7 +85,7 @@ class Call:
         kwargs: Mapping[str, Any] = {},  # never written to; saves an allocation per call
         *,
         key: str = "",
-        cost: float = 1,
+        cost: Cost = 1,
         deadline: float | None = None,
         repeatable: bool = True,
         lease: Lease | None = None,
@@ -90,11 +95,12 @@ class Call:
         self.args: tuple[Any, ...] = args
         self.kwargs: Mapping[str, Any] = kwargs
         self.key: str = key
-        self.cost: float = cost
+        self.cost: Cost = cost
         self.attempt: int = 1
         self.deadline: float | None = deadline
         self.repeatable: bool = repeatable
         self.lease: Lease | None = lease
+        self.fencing_token: int | None = None
 
 
 async def invoke(call: Call) -> Any:

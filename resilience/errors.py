@@ -6,6 +6,7 @@
     │   ├── BulkheadFullError
     │   └── RateLimitedError
     ├── TimedOutError                also a TimeoutError; the call ran out of time
+    ├── PermitLostError              a shared permit could not be renewed, and its call was cancelled
     └── StoreUnavailableError        shared state could not be reached in time
 
     HazardWarning                    a pipeline that will not do what its author expects
@@ -15,6 +16,8 @@ An exception of the protected call itself is never wrapped: what the call raised
 
 from __future__ import annotations
 
+from contextlib import suppress
+from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, TypeVar
 
 E = TypeVar("E", bound=BaseException)
@@ -66,10 +69,32 @@ def remade(kind: type[E], args: tuple[Any, ...], attributes: dict[str, Any]) -> 
     return error
 
 
-class CircuitOpenError(RejectedError):
-    """The circuit is open (or isolated, or all its probe slots are taken).
+def another(error: E) -> E:
+    """An exception like `error`, for somebody else to raise: what is raised twice grows a traceback and notes twice.
 
-    `key` names the circuit in a keyed breaker, `state` says which of the three it is.
+    Same type, arguments, attributes, cause and traceback so far. One that cannot be made again is returned itself.
+    """
+    try:
+        copy = remade(type(error), error.args, attributes_of(error))
+    except Exception:
+        return error
+    for name, member in [each for kind in type(error).__mro__ for each in vars(kind).items()]:
+        # What is kept in C, such as the `errno` of an OSError, is in no dictionary.
+        if not name.startswith("__") and isinstance(member, MemberDescriptorType | GetSetDescriptorType):
+            with suppress(AttributeError, TypeError):
+                value = getattr(error, name)
+                if getattr(copy, name, None) is not value:  # an OSError with a filename of None is another
+                    setattr(copy, name, value)
+    copy.__cause__, copy.__context__ = error.__cause__, error.__context__
+    copy.__suppress_context__ = error.__suppress_context__
+    return copy.with_traceback(error.__traceback__)
+
+
+class CircuitOpenError(RejectedError):
+    """The circuit does not admit the call.
+
+    `key` names the circuit in a keyed breaker. `state` says why: it is `open`, `isolated`, `half-open` with all its
+    probes taken, `closing` and admits only a share of the calls, or `unknown` while a shared store does not answer.
     """
 
     __slots__ = ("key", "state")
@@ -115,7 +140,18 @@ class BulkheadFullError(RejectedError):
 
 
 class RateLimitedError(RejectedError):
-    """The rate limit is used up, and waiting for it would take longer than allowed."""
+    """The rate limit is used up, and waiting for it would take longer than allowed.
+
+    `limit` is the name of the one that binds, of several; empty where a store that does not answer is the reason.
+    """
+
+    __slots__ = ("limit",)
+
+    limit: str
+
+    def __init__(self, message: str, *, policy: str = "", retry_after: float | None = None, limit: str = "") -> None:
+        super().__init__(message, policy=policy, retry_after=retry_after)
+        self.limit = limit
 
 
 class TimedOutError(ResilienceError, TimeoutError):
@@ -129,6 +165,19 @@ class TimedOutError(ResilienceError, TimeoutError):
         super().__init__(message)
         self.policy = policy
         self.seconds = seconds
+
+
+class PermitLostError(ResilienceError):
+    """The lease of a shared permit could not be renewed in time, and the call that held it was cancelled.
+
+    Raised by a `Bulkhead` with `on_lost="cancel"`. `policy` names it, `key` the permits. The call may have done
+    part of its work.
+    """
+
+    def __init__(self, message: str, *, policy: str = "", key: str = "") -> None:
+        super().__init__(message)
+        self.policy = policy
+        self.key = key
 
 
 class StoreUnavailableError(ResilienceError):

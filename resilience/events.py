@@ -156,11 +156,64 @@ class BulkheadResized(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PermitLost(Event):
+    """The lease of a shared permit ended while its call ran; `cancelled` says whether the call was ended too."""
+
+    key: str
+    cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FallbackUsed(Event):
     """A failed call was answered by a fallback; `source` is `value`, `function` or `last_good`."""
 
     source: str
     error: Exception | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallCoalesced(Event):
+    """A call waits for the result of an equal one that is under way; `waiting` callers do, this one included."""
+
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHit(Event):
+    """A call was answered by what a cache kept; `freshness` is `fresh`, `stale` or `spare` (in place of an error)."""
+
+    freshness: str
+    negative: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMissed(Event):
+    """A cache had nothing to answer a call with, and its function runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRefreshed(Event):
+    """A cached value was replaced in the background; `reason` is `early` or `stale`, `duration` in seconds."""
+
+    reason: str
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRefreshFailed(Event):
+    """A refresh in the background brought nothing; the cached value stays while it may."""
+
+    reason: str
+    error: Exception | None
+    """None when it returned a value that counts as a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheWriteFailed(Event):
+    """A write behind a cache was lost: what the cache had of it is forgotten. `waiting` others are still to come."""
+
+    error: BaseException
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)

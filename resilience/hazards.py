@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
+from .policies.cache import Cache
 from .policies.circuit_breaker import CircuitBreaker
 from .policies.fallback import Fallback
 from .policies.rate_limiter import RateLimiter
@@ -51,6 +52,10 @@ def _pair(outer: Policy, inner: Policy) -> str | None:
             return "a rate limiter around a retry does not count the retries; put the limiter inside"
         case CircuitBreaker(), Fallback():
             return "a breaker around a fallback never sees a failure; put the fallback outside"
+        case Cache(), Fallback():
+            return "a cache around a fallback keeps its answers as long as good ones; put the fallback outside"
+        case CircuitBreaker(), Cache():
+            return "a breaker around a cache takes hits for successes; put the breaker inside"
         case _:
             return None
 

@@ -8,32 +8,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import clock
 from ._validate import whole
 from .limiter_state import Booking, LocalLimiter
-from .machines.rate_limiter import Decision, Rule, check_cost, decide, decide_one, peek
+from .machines.rate_limiter import Decision, Rule, check_cost, check_costs, decide, decide_one, peek
+
+
+class _Ahead(NamedTuple):
+    """The stamp of a booking that is not valid yet: by what it is known, and what was there before."""
+
+    position: Any
+    before: Any
 
 
 class MemoryLimiter(LocalLimiter):
-    """Keyed states of a limiter, in two generations.
+    """Keyed states of a limiter, in two generations; `common` are the rules that hold for all keys together.
 
     A state that was not touched for `span` seconds is as good as fresh. So every `span` the older generation,
     untouched for that long, is dropped as a whole. If keys come faster than that and exceed `max_keys`, fresh
     ones are swept out early; a key with an unpaid debt is never dropped.
     """
 
-    def __init__(self, rules: Sequence[Rule[Any]], max_keys: int = 1_000_000) -> None:
+    def __init__(self, rules: Sequence[Rule[Any]], max_keys: int = 1_000_000, common: Sequence[int] = ()) -> None:
         self._rules = tuple(rules)
         # The state of a key: that of the only rule (a float for GCRA), or a tuple with one for each.
         self._only = self._rules[0] if len(self._rules) == 1 else None
         self._fresh: Any = None if self._only is not None else (None,) * len(self._rules)
         self.unkeyed: Any = self._fresh
         """The state for calls without a key, which never leaves."""
+        # Which rules are common, if some are and some not; a key's own state has None for those.
+        mixed = 0 < len(common) < len(self._rules)
+        self._is_common = tuple(index in common for index in range(len(self._rules))) if mixed else ()
+        self._common: tuple[Any, ...] = (None,) * len(self._is_common)
         self._max_keys = self._sweep_at = whole("max_keys", max_keys, 1)
-        # Twice the longest time from a cost that was taken at once to a fresh state, whatever the algorithm.
-        self._span = max(2.0 * rule.period * max(1.0, rule.burst / rule.limit) for rule in self._rules)
+        self._span = _span(self._rules)
         self._turn_at = clock.now() + self._span
         self._young: dict[str, Any] = {}
         self._old: dict[str, Any] = {}
@@ -44,25 +54,24 @@ class MemoryLimiter(LocalLimiter):
     def acquire(self, key: str, costs: Sequence[float], max_wait: float, at: float | None = None) -> Booking:
         """Book the costs if they may go within `max_wait` seconds. Raises ValueError for impossible costs."""
         now = clock.now() if at is None else at
-        state = self._state(key, now) if key else self.unkeyed
+        before = self._state(key, now) if key else self.unkeyed
         rule = self._only
         if rule is not None:
             cost = check_cost(rule, costs[0])
-            decision, state = decide_one(rule, state, now, cost, max_wait)
-            if not key and decision.allowed:
-                self.unkeyed = state
-                return Booking(decision, rule.position(state))
+            decision, state = decide_one(rule, before, now, cost, max_wait)
         else:
-            for rule, cost in zip(self._rules, costs, strict=True):
-                check_cost(rule, cost)
-            decision, states = decide(self._rules, state, now, costs, max_wait)
+            check_costs(self._rules, costs)
+            before = self._with_common(before)
+            decision, states = decide(self._rules, before, now, costs, max_wait)
             state = tuple(states)
         if not decision.allowed:
             return Booking(decision)
         self._put(key, state)
-        if key and decision.wait > 0.0:  # a booking ahead is fresh that much later
+        if decision.wait <= 0.0:
+            return Booking(decision, self._position(state))
+        if key:  # a booking ahead is fresh that much later
             self._turn_at = max(self._turn_at, now + decision.wait + self._span)
-        return Booking(decision, self._position(state))
+        return Booking(decision, _Ahead(self._position(state), before))
 
     def take(self, key: str, costs: Sequence[float]) -> bool:
         """Book the costs if they may go at once. Raises ValueError for impossible costs."""
@@ -76,44 +85,96 @@ class MemoryLimiter(LocalLimiter):
         self._put(key, rule.take(state, now, cost, 0.0))
         return True
 
+    def charge(self, key: str, costs: Sequence[float]) -> None:
+        """Book costs that were admitted elsewhere, whatever remains here."""
+        now, rule = clock.now(), self._only
+        if rule is not None:
+            state = self._state(key, now) if key else self.unkeyed
+            self._put(key, rule.charge(state, now, costs[0]))
+            return
+        self._put_all(
+            key,
+            [
+                rule.charge(state, now, cost) if cost else state
+                for rule, state, cost in zip(self._rules, self._states(key), costs, strict=True)
+            ],
+        )
+
+    def rescale(self, rules: Sequence[Rule[Any]]) -> None:
+        """Go on with other limits of the same kind. States that would mean something else by them are forgotten."""
+        if any(rule.algorithm not in _SCALABLE for rule in rules):
+            self.unkeyed, self._common = self._fresh, (None,) * len(self._is_common)
+            self._young, self._old = {}, {}
+        self._rules = tuple(rules)
+        self._only = self._rules[0] if len(self._rules) == 1 else None
+        self._span = max(self._span, _span(self._rules))
+
     def peek(self, key: str, costs: Sequence[float]) -> Decision:
         """What a booking of `costs` would find; changes nothing. Raises ValueError for impossible costs."""
-        for rule, cost in zip(self._rules, costs, strict=True):
-            check_cost(rule, cost)
+        check_costs(self._rules, costs)
         return peek(self._rules, self._states(key), clock.now(), costs)
 
     def refund(self, key: str, costs: Sequence[float], stamp: object = None) -> None:
-        """Give units back; with a stamp only if nothing was booked after that booking."""
-        states = self._states(key)
-        if all(state is None for state in states):
-            return
-        if stamp is not None and stamp != self._position(states[0] if self._only is not None else states):
-            return
+        """Give units back; with a stamp only to limits where nothing was booked after that booking."""
         now = clock.now()
-        states = tuple(
-            rule.refund(state, now, cost) for rule, state, cost in zip(self._rules, states, costs, strict=True)
-        )
-        if all(state is None for state in states):
-            self.reset(key)
-        else:
-            self._put(key, states[0] if self._only is not None else states)
+        given: list[Any] = []
+        ahead = isinstance(stamp, _Ahead)
+        marks: Any = stamp.position if isinstance(stamp, _Ahead) else stamp
+        befores: Any = stamp.before if isinstance(stamp, _Ahead) else None
+        if self._only is not None or stamp is None:
+            marks, befores = (marks,) * len(self._rules), (befores,)
+        for index, (rule, state, cost) in enumerate(zip(self._rules, self._states(key), costs, strict=True)):
+            if state is not None and cost and (stamp is None or rule.position(state) == marks[index]):
+                state = rule.undo(state, befores[index], now, cost) if ahead else rule.refund(state, now, cost)
+            given.append(state)
+        self._put_all(key, given)
 
     def reset(self, key: str) -> None:
-        """Forget the key: it has its whole limit again."""
+        """Forget the key: it has its whole limit again; without one, also what holds for all keys together."""
         if not key:
             self.unkeyed = self._fresh
+            self._common = (None,) * len(self._is_common)
         self._young.pop(key, None)
         self._old.pop(key, None)
 
+    def keys(self) -> list[str]:
+        """The keys that have a state, those used last at the end."""
+        return [*([""] if self.unkeyed is not self._fresh else []), *self._old, *self._young]
+
+    def in_use(self, key: str) -> tuple[float, ...]:
+        """How much of each limit is used up now."""
+        now, states = clock.now(), self._states(key)
+        return tuple(
+            max(0.0, rule.capacity - rule.remaining(state, now))
+            for rule, state in zip(self._rules, states, strict=True)
+        )
+
     def _states(self, key: str) -> tuple[Any, ...]:
+        """A state for every rule, of a key that is looked at."""
         state = self._young.get(key, self._old.get(key, self._fresh)) if key else self.unkeyed
-        return (state,) if self._only is not None else state
+        return (state,) if self._only is not None else self._with_common(state)
+
+    def _put_all(self, key: str, states: Sequence[Any]) -> None:
+        """The reverse of `_states`; a key that is fresh need not be kept."""
+        self._put(key, states[0] if self._only is not None else tuple(states))
+        if key and all(one is None for one in states):
+            self.reset(key)
 
     def _put(self, key: str, state: Any) -> None:
+        if self._is_common:
+            self._common = tuple(one if shared else None for one, shared in zip(state, self._is_common, strict=True))
+            state = tuple(None if shared else one for one, shared in zip(state, self._is_common, strict=True))
         if key:
             self._young[key] = state
         else:
             self.unkeyed = state
+
+    def _with_common(self, state: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The states of a key, with those of the common rules in their places."""
+        if not self._is_common:
+            return state
+        both = zip(self._is_common, self._common, state, strict=True)
+        return tuple(common if shared else own for shared, common, own in both)
 
     def _position(self, state: Any) -> object:
         if self._only is not None:
@@ -145,3 +206,12 @@ class MemoryLimiter(LocalLimiter):
         states = (state,) if self._only is not None else state
         moments = [rule.fresh_at(one) for rule, one in zip(self._rules, states, strict=True) if one is not None]
         return max(moments, default=-math.inf)
+
+
+_SCALABLE = ("gcra", "token_bucket")
+"""Algorithms whose states are times or units, not numbers of windows."""
+
+
+def _span(rules: Sequence[Rule[Any]]) -> float:
+    """Twice the longest time from a cost that was taken at once to a fresh state, whatever the algorithm."""
+    return max(2.0 * rule.period * max(1.0, rule.burst / rule.limit) for rule in rules)

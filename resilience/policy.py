@@ -18,7 +18,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from ._decorate import decorate
-from .call import Call, Handler, Operation
+from .call import Call, Cost, Handler, Operation
 from .events import Event, Listener, emit
 from .outcome import Outcome
 
@@ -129,13 +129,14 @@ class Policy(ABC):
         self,
         *,
         key: str | Callable[..., str] | None = None,
-        cost: float | Callable[..., float] | None = None,
+        cost: Cost | Callable[..., Cost] | None = None,
         name: str | None = None,
     ) -> Bound:
         """This policy with per-call values: use the result as you would use the policy.
 
         `key` (a string, or a function of the call's arguments) picks the partition in keyed policies, `cost`
-        is the weight for rate limiters (default 1), `name` the operation's name in events.
+        is the weight for rate limiters (default 1; a mapping for several dimensions), `name` the operation's name
+        in events.
         """
         from .bound import Bound
 
@@ -175,7 +176,7 @@ class Policy(ABC):
 class Enclosing(Policy):
     """A policy that can also be put around a block or an async generator."""
 
-    def guard(self, *, key: str = "", cost: float = 1) -> AbstractAsyncContextManager[Call]:
+    def guard(self, *, key: str = "", cost: Cost = 1) -> AbstractAsyncContextManager[Call]:
         """Protect a block: `async with policy.guard(key="eu"): ...`.
 
         Raises on entry what a call would raise; leaving the block with an exception counts as its outcome.

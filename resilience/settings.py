@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import GenericAlias, NoneType, SimpleNamespace, UnionType
 from typing import (
     TYPE_CHECKING,
@@ -44,13 +44,16 @@ except ModuleNotFoundError as _missing:
     raise ImportError("resilience.settings needs pydantic: pip install 'anyresilience[settings]'") from _missing
 
 from .events import Listener
+from .limit import Limit
 from .machines.backoff import Backoff
 from .pipeline import Pipeline
 from .policies.bulkhead import Bulkhead
+from .policies.cache import Cache
 from .policies.circuit_breaker import CircuitBreaker
 from .policies.fallback import Fallback
 from .policies.rate_limiter import RateLimiter
 from .policies.retry import Retry
+from .policies.single_flight import SingleFlight
 from .policies.timeout import Timeout
 from .policy import Policy
 from .store import Store
@@ -59,6 +62,7 @@ from .verdict import DEFAULT_CLASSIFIER, Classifier
 __all__ = ["PipelineSettings", "PolicySettings"]
 
 _CODE = {"self", "on", "on_result", "with_error", "random", "listeners", "store"}
+_CODE |= {"key", "weigh", "max_weight", "negative", "negative_result", "codec"}
 """Parameters that are code, or are given to `build`."""
 
 
@@ -73,13 +77,18 @@ class _Settings(BaseModel):
     def make(self, **more: Any) -> Any:
         """Call what the fields were derived from; what is left out keeps its default there."""
         given = {name: getattr(self, name) for name in self.model_fields_set - {"type", "in_store"}}
-        options = {name: value.make() if isinstance(value, _Settings) else value for name, value in given.items()}
-        return type(self).makes(*options.pop(self.several, ()), **options, **more)
+        options = {name: _made(value) for name, value in given.items()}
+        return type(self).makes(*map(_made, options.pop(self.several, ())), **options, **more)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         self.make()  # the rules are the policy's own
         return self
+
+
+def _made(value: Any) -> Any:
+    """The object that settings stand for; any other value as it is."""
+    return value.make() if isinstance(value, _Settings) else value
 
 
 class PolicySettings(_Settings):
@@ -121,8 +130,8 @@ def _derive(base: type[_Settings], make: Any, **fields: Any) -> Any:
 
 def _plain(hint: Any) -> Any:
     """The part of a type that data can express."""
-    if hint is Backoff:
-        return _BackoffSettings
+    if hint in _PARTS:
+        return _PARTS[hint]
     if get_origin(hint) not in (Union, UnionType):
         return hint
     kept = tuple(_plain(member) for member in get_args(hint) if _is_plain(member))
@@ -130,7 +139,7 @@ def _plain(hint: Any) -> Any:
 
 
 def _is_plain(hint: Any) -> bool:
-    return hint in (int, float, str, bool, NoneType, Backoff) or get_origin(hint) is Literal
+    return hint in (int, float, str, bool, NoneType, *_PARTS) or get_origin(hint) in (Literal, Mapping)
 
 
 def _policy_model(kind: str, make: Any) -> Any:
@@ -140,7 +149,9 @@ def _policy_model(kind: str, make: Any) -> Any:
     return _derive(PolicySettings, make, **fields)
 
 
-_BackoffSettings = _derive(_Settings, Backoff)
+_PARTS: dict[Any, Any] = {}
+"""What policies are made with that has options of its own, and the models for it."""
+_PARTS.update({part: _derive(_Settings, part) for part in (Backoff, Limit)})
 _POLICIES: dict[str, Any] = {
     "timeout": Timeout,
     "retry": Retry,
@@ -148,6 +159,8 @@ _POLICIES: dict[str, Any] = {
     "bulkhead": Bulkhead,
     "rate_limiter": RateLimiter,
     "fallback": Fallback,
+    "cache": Cache,
+    "single_flight": SingleFlight,
 }
 _MODELS = [_policy_model(kind, make) for kind, make in _POLICIES.items()]
 

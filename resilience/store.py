@@ -11,17 +11,29 @@ Stores in this process answer at once (`LocalLimiter`); stores elsewhere are awa
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from . import clock
+from .cache_state import CacheSpec, RemoteCache
 from .limiter_state import LimiterSpec, LocalLimiter, RemoteLimiter
 from .machines.bulkhead import BulkheadMachine
+from .machines.cache import CacheMachine
 from .machines.circuit_breaker import BreakerRule, BreakerState, CircuitBreakerMachine
 from .machines.retry_budget import RetryBudgetMachine
-from .memory_limiter import MemoryLimiter
+from .memory_ledger import MemoryLedger
 from .partitions import Partitions
+from .permits_state import BulkheadSpec, RemotePermits
 
 S = TypeVar("S")
+
+
+@runtime_checkable
+class RemoteBudget(RetryBudgetMachine, Protocol):
+    """A retry budget in another process: `reserve` answers from what this one has at hand."""
+
+    async def stock(self, cost: float) -> None:
+        """Have `cost` at hand if it can be had; asked before a `reserve`."""
+        ...
 
 
 class Store:
@@ -35,13 +47,17 @@ class Store:
         """The circuits of a breaker, by key."""
         raise self._refusal("circuit breakers")
 
-    def bulkheads(self, name: str, limit: int, queue: int, max_keys: int) -> Partitions[BulkheadMachine]:
+    def bulkheads(self, spec: BulkheadSpec) -> Partitions[BulkheadMachine] | RemotePermits:
         """The permits of a bulkhead, by key."""
         raise self._refusal("bulkheads")
 
     def budget(self, name: str, make: Callable[[], RetryBudgetMachine]) -> RetryBudgetMachine:
         """The retry budget called `name`, made by the first who asks."""
         raise self._refusal("retry budgets")
+
+    def cache(self, spec: CacheSpec) -> CacheMachine | RemoteCache:
+        """The entries of a cache."""
+        raise self._refusal("caches")
 
     def _refusal(self, what: str) -> TypeError:
         return TypeError(f"store must be one that can hold {what}; {type(self).__name__} cannot")
@@ -52,6 +68,20 @@ def named(name: str | None, default: str, store: Store | None) -> str:
     if store is not None and name is None:
         raise ValueError("name is required with a store: policies with the same name share their state there")
     return name or default
+
+
+def permits_of(spec: BulkheadSpec) -> Partitions[BulkheadMachine]:
+    """Permits in this process, by key."""
+    return Partitions(
+        lambda: BulkheadMachine(spec.limit, spec.queue),
+        droppable=lambda machine: machine.in_use == 0 and machine.waiting == 0 and not machine.draining,
+        max_keys=spec.max_keys,
+    )
+
+
+def entries_of(spec: CacheSpec) -> CacheMachine:
+    """Entries in this process."""
+    return CacheMachine(spec.max_entries, max_weight=spec.max_weight, weigh=spec.weigh, longest=spec.rule.longest)
 
 
 class MemoryStore(Store):
@@ -76,7 +106,9 @@ class MemoryStore(Store):
 
     def limiter(self, spec: LimiterSpec) -> LocalLimiter:
         """The state of a rate limiter, shared by name."""
-        return self._shared("rate limiter", spec.name, spec, lambda: MemoryLimiter(spec.rules, spec.max_keys))
+        return self._shared(
+            "rate limiter", spec.name, spec, lambda: MemoryLedger(spec.rules, spec.max_keys, spec.common)
+        )
 
     def breakers(self, name: str, rule: BreakerRule, max_keys: int) -> Partitions[CircuitBreakerMachine]:
         """Circuits shared by name. Open ones are never dropped."""
@@ -91,19 +123,16 @@ class MemoryStore(Store):
             ),
         )
 
-    def bulkheads(self, name: str, limit: int, queue: int, max_keys: int) -> Partitions[BulkheadMachine]:
+    def bulkheads(self, spec: BulkheadSpec) -> Partitions[BulkheadMachine]:
         """Permits shared by name. Bulkheads in use are never dropped."""
-        return self._shared(
-            "bulkhead",
-            name,
-            (limit, queue, max_keys),
-            lambda: Partitions(
-                lambda: BulkheadMachine(limit, queue),
-                droppable=lambda machine: machine.in_use == 0 and machine.waiting == 0 and not machine.draining,
-                max_keys=max_keys,
-            ),
-        )
+        settings = (spec.limit, spec.queue, spec.max_keys)
+        return self._shared("bulkhead", spec.name, settings, lambda: permits_of(spec))
 
     def budget(self, name: str, make: Callable[[], RetryBudgetMachine]) -> RetryBudgetMachine:
         """The retry budget called `name`."""
         return self._shared("retry budget", name, None, make)
+
+    def cache(self, spec: CacheSpec) -> CacheMachine:
+        """Entries shared by name. Values are kept as they are, without the codec."""
+        bounds = (spec.max_entries, spec.max_weight, spec.weigh)
+        return self._shared("cache", spec.name, (spec.rule, *bounds), lambda: entries_of(spec))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from resilience.call import Call, Lease, Operation
 from resilience.engine.forms import Port
@@ -35,10 +35,6 @@ else:
     class _HttpxTransport: ...
 
     class _Httpx2Transport: ...
-
-
-_new_tuple: Any = cast(Any, tuple).__new__
-"""Makes a Report at half the price of its own constructor."""
 
 
 class ResilientTransport(_HttpxTransport, _Httpx2Transport):
@@ -138,11 +134,17 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
         return Port(
             inner.handle_async_request,
             settle,
-            names={"Request": kind, "Report": Report, "new": _new_tuple, "fine": fine},
+            names={"Request": kind, "Report": Report, "fine": fine},
             refuse=["subject.__class__ is not Request", f"{EXTENSION!r} in subject.extensions"],
             alive="not result.is_closed",
             good="result.status_code in fine",
-            done=[f"result.extensions[{EXTENSION!r}] = new(Report, (1, now() - moment, 0.0))"],
+            done=[
+                "report = Report()",
+                "report.attempts = 1",
+                "report.elapsed = clock.now() - moment",
+                "report.waited = 0.0",
+                f"result.extensions[{EXTENSION!r}] = report",
+            ],
         )
 
     async def _finish(self, exchange: Exchange, host: Host, call: Call, running: Awaitable[Any]) -> Any:

@@ -1,9 +1,9 @@
 """Acquires on one key in one script call: each is answered as if it had come alone, in order of arrival.
 
     cargo = load(groups)                        # as few calls as the meaning allows
-    replies = await run_all(wire.exchange, [each.call() for each in cargo])
+    commands = [script.by_sha(keys, arguments) for script, keys, arguments in (each.call() for each in cargo)]
     for each, reply in zip(cargo, replies):
-        late = each.settle(reply)
+        for _ in each.settle(reply, late): ...  # large batches pause here
 
 A batch tells the rules once and equal requests once, with their number; the script loads the states once, decides
 and books one after the other, and saves once.
@@ -12,21 +12,25 @@ and books one after the other, and saves once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from resilience.limiter_state import Booking
 from resilience.machines.rate_limiter.rule import text
 from resilience_redis.outage import as_outage
 from resilience_redis.scripts import Call
-from resilience_redis.target import MICROSECONDS, Target
+from resilience_redis.target import MICROSECONDS, Answer, Target
 
 _LONGEST = 9e15
+
+_SMALLEST_HALF = 64
+"""Fewer requests than that do not earn a call of their own."""
 
 
 class Group:
     """Equal requests that came one after the other, and who waits for their answers.
 
-    Answers are passed on as text; whoever waits reads them. `arguments` are the costs first.
+    Those of acquires are for `Target.read`, of other operations the bare reply. `arguments` are the costs first.
     """
 
     __slots__ = ("arguments", "futures", "max_wait", "operation", "target")
@@ -46,7 +50,7 @@ class Group:
         self.futures = futures
 
     def fail(self, error: Exception) -> None:
-        """Let go whoever still waits."""
+        """Let go whoever still waits, each with an exception of its own if time may cure it."""
         for future in self.futures:
             if not future.done():
                 future.set_exception(as_outage(error))
@@ -55,23 +59,24 @@ class Group:
 class Errand:
     """A call of any script for one who waits; it joins no batch."""
 
-    __slots__ = ("_call", "futures")
+    __slots__ = ("_call", "futures", "keys")
 
     def __init__(self, call: Call, future: asyncio.Future[Any]) -> None:
         self._call = call
+        self.keys = call[1]
         self.futures = [future]
 
     def call(self) -> Call:
         """Return the script call."""
         return self._call
 
-    def settle(self, reply: Any) -> list[Grant]:
+    def settle(self, reply: Any, late: list[Grant]) -> Iterable[None]:
         """Tell the one who asked."""
         if isinstance(reply, Exception):
             self.fail(reply)
         elif not self.futures[0].done():
             self.futures[0].set_result(reply)
-        return []
+        return ()
 
     def fail(self, error: Exception) -> None:
         """Let go whoever still waits."""
@@ -84,7 +89,7 @@ class Grant(NamedTuple):
 
     target: Target
     costs: tuple[str, ...]
-    answer: str
+    booking: Booking
 
 
 class Batch:
@@ -106,28 +111,58 @@ class Batch:
         """Return the script call that carries all of them."""
         arguments: list[str] = []
         for group in self.groups:
-            arguments += (str(len(group.futures)), _patience(group.max_wait), *group.arguments)
+            arguments += (str(len(group.futures)), patience(group.max_wait), *group.arguments)
         return self.target.call("acquire", arguments)
 
-    def settle(self, reply: Any) -> list[Grant]:
-        """Tell everybody; return the grants that nobody waits for any more, in the order they were booked."""
-        late: list[Grant] = []
+    def settle(self, reply: Any, late: list[Grant]) -> Iterator[None]:
+        """Tell everybody; append the grants that nobody waits for any more, in the order they were booked.
+
+        Pauses after the first half of a large batch. Those told ask again while the others hear: from then on there
+        are two batches, and the server works on one while the callers of the other are at work.
+        """
         if isinstance(reply, Exception):
-            for group in self.groups:
-                group.fail(reply)
-            return late
-        answers = iter(as_text(reply).split(";"))
+            self.fail(reply)
+            return
+        answers = self.target.answers(as_text(reply))
+        following = iter(answers if len(answers) == self.size else self._spread(answers))
+        for number, part in enumerate(self._parts()):
+            if number:
+                yield
+            for group in part:
+                for future, answer in zip(group.futures, following, strict=False):
+                    try:
+                        future.set_result(answer)
+                    except asyncio.InvalidStateError:  # has left
+                        booking = self.target.read(answer)
+                        if booking.decision.allowed:
+                            late.append(Grant(group.target, group.arguments, booking))
+
+    def fail(self, error: Exception) -> None:
+        """Let go whoever still waits."""
         for group in self.groups:
-            answer, allowed = "", True
-            for future in group.futures:
-                if allowed:  # a refusal speaks for the rest of its group
-                    answer = next(answers)
-                    allowed = answer[0] == "1"
-                if not future.done():
-                    future.set_result(answer)
-                elif allowed:
-                    late.append(Grant(group.target, group.arguments, answer))
-        return late
+            group.fail(error)
+
+    def _parts(self) -> list[list[Group]]:
+        if self.size < 2 * _SMALLEST_HALF:
+            return [self.groups]
+        halves: list[list[Group]] = [[], []]
+        room = self.size // 2
+        for group in self.groups:
+            for half, futures in zip(halves, (group.futures[:room], group.futures[room:]), strict=True):
+                if futures:
+                    half.append(Group(group.target, group.operation, group.arguments, group.max_wait, futures))
+            room = max(0, room - len(group.futures))
+        return halves
+
+    def _spread(self, answers: Iterable[Answer]) -> Iterable[Answer]:
+        """Give every request its answer: a refusal speaks for the rest of its group."""
+        following = iter(answers)
+        for group in self.groups:
+            answer: Answer | None = None
+            for _ in group.futures:
+                if answer is None or self.target.read(answer).decision.allowed:
+                    answer = next(following)
+                yield answer
 
 
 class Single:
@@ -142,13 +177,17 @@ class Single:
         """Return the script call."""
         return self.group.target.call(self.group.operation, self.group.arguments)
 
-    def settle(self, reply: Any) -> list[Grant]:
+    def settle(self, reply: Any, late: list[Grant]) -> Iterable[None]:
         """Tell the one who asked."""
         if isinstance(reply, Exception):
-            self.group.fail(reply)
+            self.fail(reply)
         elif not self.group.futures[0].done():
             self.group.futures[0].set_result(reply)
-        return []
+        return ()
+
+    def fail(self, error: Exception) -> None:
+        """Let go whoever still waits."""
+        self.group.fail(error)
 
 
 def load(groups: Iterable[Group | Errand]) -> list[Batch | Single | Errand]:
@@ -160,6 +199,8 @@ def load(groups: Iterable[Group | Errand]) -> list[Batch | Single | Errand]:
     open_batches: dict[str, Batch] = {}
     for group in groups:
         if isinstance(group, Errand):
+            for key in group.keys:
+                open_batches.pop(key, None)
             cargo.append(group)
             continue
         futures = [future for future in group.futures if not future.done()]
@@ -184,5 +225,6 @@ def as_text(reply: str | bytes) -> str:
     return reply if isinstance(reply, str) else reply.decode()
 
 
-def _patience(max_wait: float) -> str:
+def patience(max_wait: float) -> str:
+    """Return how long a request may wait, as the scripts are told."""
     return "0" if max_wait == 0.0 else text(max(-_LONGEST, min(max_wait * MICROSECONDS, _LONGEST)))

@@ -1,98 +1,100 @@
-"""Requests of one turn of the event loop travel together.
+"""The way of one event loop to one server: requests of one turn of the loop travel together.
 
     lane = Lane(client, timeout=0.05, connect_timeout=1.0)
     answer = await lane.book(target, costs, max_wait=2.0)
 
-Whoever asks waits at most `timeout` seconds. The command itself is never cancelled with its caller: that would
-drop the connection and leave open whether it was carried out. It ends by itself or is given up later, and what
-it booked for a caller who no longer waits is given back.
-
-One lane serves one event loop. A few round trips may be under way at once; what comes while all of them are
-waits in line, so a server that hangs holds a few connections, not one per call.
+Whoever asks waits at most `timeout` seconds, and not at all while the server is known to be away. A command is not
+cancelled with its caller: that would drop the connection and leave open whether it was carried out. What it booked
+for a caller who no longer waits is given back.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from redis.exceptions import ReadOnlyError
 
 from resilience.errors import StoreUnavailableError
-from resilience_redis.batch import Batch, Errand, Grant, Group, Single, load
-from resilience_redis.scripts import Script, run_all
-from resilience_redis.target import Target
+from resilience_redis.batch import Errand, Grant, Group
+from resilience_redis.guard import Guard, Stop
+from resilience_redis.scripts import Script
+from resilience_redis.target import Answer, Target
+from resilience_redis.traffic import Traffic
 from resilience_redis.wire import Wire
 
-WIDTH = 8
-"""Round trips of one loop that may be under way at once."""
+T = TypeVar("T")
 
-
-class _Turn:
-    """What was asked in one turn of the loop, and until when the callers wait for it."""
-
-    __slots__ = ("groups", "until")
-
-    def __init__(self, groups: list[Group | Errand], until: float) -> None:
-        self.groups = groups
-        self.until = until
-
-    def expire(self, message: str) -> None:
-        for group in self.groups:
-            group.fail(StoreUnavailableError(message))
-
-
-class _Trip:
-    """What is under way, and when it is given up even if nobody waits for it."""
-
-    __slots__ = ("give_up", "turns")
-
-    def __init__(self, give_up: float) -> None:
-        self.give_up = give_up
-        self.turns: list[_Turn] = []
+_PROBE = "return redis.call('SET', KEYS[1], '', 'PX', 1000)"
+"""A server that answers but cannot write is of no use."""
 
 
 class Lane:
-    """The way of one event loop to one client."""
+    """What is asked of a server, and whether it answers."""
 
     def __init__(self, client: Any, timeout: float, connect_timeout: float) -> None:
-        self.wire = Wire(client)
+        self.wire: Wire = Wire(client)
+        self.guard: Guard = Guard(self._probe, self.wire.abandon)
         self._timeout = timeout
-        # Connecting may take longer than anybody waits for it: it goes on behind their backs.
-        self._give_up = timeout + connect_timeout
+        self._connect_timeout = connect_timeout
         self._loop = asyncio.get_running_loop()
+        self._traffic = Traffic(self.wire, self.guard, timeout, connect_timeout, self._give_back)
         self._arriving: list[Group | Errand] = []
         self._last: Group | None = None  # that equal acquires of this turn may join
-        self._waiting: list[_Turn] = []
-        self._sending: dict[asyncio.Task[None], _Trip] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._owed: list[Grant] = []  # to be given back when the server is there again
+        self.guard.on_change(self._changed)
 
-    def book(self, target: Target, costs: tuple[str, ...], max_wait: float) -> asyncio.Future[str]:
-        """Acquire with all others of this turn of the loop; the future has the answer, `target` can read it.
+    @property
+    def available(self) -> bool:
+        """Whether the server answered last time."""
+        return self.guard.available
+
+    @property
+    def outages(self) -> int:
+        """How often the server went away."""
+        return self.guard.outages
+
+    @property
+    def away_for(self) -> float:
+        """Seconds without the server, all outages together."""
+        return self.guard.away_for
+
+    def on_change(self, listener: Callable[[bool], None]) -> Stop:
+        """Call `listener` with the new value whenever `available` changes."""
+        return self.guard.on_change(listener)
+
+    def book(self, target: Target, costs: tuple[str, ...], max_wait: float) -> asyncio.Future[Answer]:
+        """Acquire with all others of this turn of the loop; the future has the answer, for `target.read`.
 
         Its error is StoreUnavailableError after `timeout` seconds or when Redis is away; what waiting cannot cure
         (authentication, permission, wrong type) is passed on as it is.
         """
-        future: asyncio.Future[str] = self._loop.create_future()
+        future: asyncio.Future[Answer] = self._loop.create_future()
         last = self._last
         if last is not None and last.arguments is costs and last.target is target and last.max_wait == max_wait:
             last.futures.append(future)
-        else:
+        elif self.guard.available:
             group = Group(target, "acquire", costs, max_wait, [future])
             self._arrive(group)
             self._last = group
+        else:
+            self._refuse(future)
         return future
 
-    def unbook(self, target: Target, costs: tuple[str, ...], booked: asyncio.Future[str]) -> None:
+    def unbook(self, target: Target, costs: tuple[str, ...], booked: asyncio.Future[Answer]) -> None:
         """Give back what was booked for a caller who was cancelled after the answer and before it woke up."""
         if not booked.cancelled() and booked.exception() is None:
-            self._refund(Grant(target, costs, booked.result()))
+            self._give_back([Grant(target, costs, target.read(booked.result()))])
 
     def send(self, target: Target, operation: str, arguments: tuple[str, ...]) -> asyncio.Future[Any]:
         """Send any other operation; the future has the bare reply, or an error as for `book`."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._arrive(Group(target, operation, arguments, 0.0, [future]))
-        self._last = None
+        if self.guard.available:
+            self._arrive(Group(target, operation, arguments, 0.0, [future]))
+            self._last = None
+        else:
+            self._refuse(future)
         return future
 
     def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> asyncio.Future[Any]:
@@ -101,99 +103,75 @@ class Lane:
         It is carried out even if the future is cancelled meanwhile.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._arrive(Errand((script, keys, arguments), future))
+        if self.guard.available:
+            self._arrive(Errand((script, keys, arguments), future))
+            self._last = None
+        else:
+            self._refuse(future)
         return future
 
     async def drain(self) -> None:
         """Wait until everything that was sent has ended, and keep no connection."""
-        while self._arriving or self._sending:
-            await asyncio.sleep(0)
-            if self._sending:
-                await asyncio.wait(self._sending)
-        await self.wire.rest()
+        await self._traffic.drain()
+        if self._owed:
+            await asyncio.sleep(self._timeout)  # an answer that came late means that the server is coming back
+            await self._traffic.drain()
+
+    async def aclose(self) -> None:
+        """Wait for what is under way, and look for a server that is away no more."""
+        await self.drain()
+        await self.guard.aclose()
 
     def _arrive(self, group: Group | Errand) -> None:
         if not self._arriving:
-            self._begin_turn()
+            self._traffic.expect()
+            self._loop.call_soon(self._end_turn)  # in the loop's next turn: after all that is ready in this one
         self._arriving.append(group)
 
-    def _begin_turn(self) -> None:
-        # Both run in the loop's next turn: after all that is ready in this one.
-        if len(self._sending) < WIDTH:
-            self._start()
-        else:
-            self._loop.call_soon(self._pump)
-
     def _end_turn(self) -> None:
-        if self._arriving:
-            turn = _Turn(self._arriving, self._loop.time() + self._timeout)
-            self._arriving, self._last = [], None
-            self._waiting.append(turn)
-            if self._timer is None:
-                self._timer = self._loop.call_at(turn.until, self._look_at_the_clock)
+        groups, self._arriving, self._last = self._arriving, [], None
+        self._traffic.add(groups)
 
-    def _pump(self, ended: asyncio.Task[None] | None = None) -> None:
-        if ended is not None:
-            del self._sending[ended]
+    def _refuse(self, future: asyncio.Future[Any]) -> None:
+        # In the loop's next turn: who asks again and again must not keep everybody else from running.
+        self._loop.call_soon(_fail, future, self.guard.refusal())
+
+    def _give_back(self, late: list[Grant]) -> None:
+        """Undo bookings that nobody waits for, given in the order in which they were made."""
+        for grant in reversed(late):  # only the newest of a key can be undone
+            booking = grant.booking
+            if not booking.decision.allowed:
+                continue
+            if self.guard.available:
+                marks = grant.target.marks(booking.stamp)
+                self.send(grant.target, "refund", grant.costs + marks).add_done_callback(_retrieve)
+            else:
+                self._owed.append(grant)
+
+    def _changed(self, available: bool) -> None:
+        if available:
+            owed, self._owed = self._owed, []
+            self._give_back(owed[::-1])
         else:
-            self._end_turn()
-        if self._waiting and len(self._sending) < WIDTH:
-            self._start()
+            self._traffic.stop()
 
-    def _start(self) -> None:
-        trip = _Trip(self._loop.time() + self._give_up)
-        self._track(trip, self._deliver(trip))
-
-    def _track(self, trip: _Trip, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._sending[task] = trip
-        task.add_done_callback(self._pump)
-
-    async def _deliver(self, trip: _Trip) -> None:
-        """Send what is waiting, again and again until nothing is."""
-        self._end_turn()
-        while self._waiting:
-            trip.turns, self._waiting = self._waiting, []
-            trip.give_up = self._loop.time() + self._give_up
-            if cargo := load(chain.from_iterable(turn.groups for turn in trip.turns)):
-                await self._send(cargo)
-
-    async def _send(self, cargo: list[Batch | Single | Errand]) -> None:
+    async def _probe(self) -> None:
+        """Return if the server does its work. Connecting has a budget of its own."""
         try:
-            replies = await run_all(self.wire.exchange, [each.call() for each in cargo])
-        except Exception as error:
-            replies = [error] * len(cargo)
-        late: list[Grant] = []
-        for each, reply in zip(cargo, replies, strict=True):
-            late += each.settle(reply)
-        for grant in reversed(late):  # the last booking first: only the newest can be undone
-            self._refund(grant)
+            for budget in (self._connect_timeout, self._timeout):
+                async with asyncio.timeout(budget):
+                    await self.wire.client.execute_command(*self._question())
+        except (ReadOnlyError, TimeoutError):
+            await self.wire.forget()  # the name of the server may lead to another one by now
+            raise
 
-    def _refund(self, grant: Grant) -> None:
-        booking = grant.target.booking(grant.answer)
-        if booking.decision.allowed:
-            marks = grant.target.marks(booking.stamp)
-            self.send(grant.target, "refund", grant.costs + marks).add_done_callback(_retrieve)
+    def _question(self) -> tuple[str | int, ...]:
+        return "EVAL", _PROBE, 1, f"{self._traffic.suspect or 'resilience'}:probe"  # in the slot that failed
 
-    def _look_at_the_clock(self) -> None:
-        """Let callers go whose time is over, and give up on what takes too long even for connecting."""
-        now = self._loop.time()
-        message = f"Redis did not answer within {self._timeout:g} seconds"
-        due: list[float] = []
-        for turn in [*self._waiting, *(turn for trip in self._sending.values() for turn in trip.turns)]:
-            if turn.until <= now:
-                turn.expire(message)
-            else:
-                due.append(turn.until)
-        self._waiting = [turn for turn in self._waiting if turn.until > now]
-        for task, trip in self._sending.items():
-            if trip.give_up <= now:
-                task.cancel()
-            else:
-                due.append(trip.give_up)
-        self._timer = self._loop.call_at(min(due), self._look_at_the_clock) if due else None
-        if self.wire.tire():
-            self._track(_Trip(now + self._give_up), self.wire.rest())
+
+def _fail(future: asyncio.Future[Any], error: StoreUnavailableError) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

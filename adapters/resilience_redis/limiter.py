@@ -12,9 +12,9 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING
 
-from resilience.limiter_state import Booking, LimiterSpec
+from resilience.limiter_state import Booking, Fleet, LimiterSpec
 from resilience.machines.rate_limiter.decide import Decision
-from resilience.machines.rate_limiter.rule import check_cost, text
+from resilience.machines.rate_limiter.rule import check_costs, text
 from resilience_redis.batch import as_text
 from resilience_redis.scripts import script_for
 from resilience_redis.target import MICROSECONDS, Target
@@ -30,6 +30,11 @@ VERSION = "v1"
 _RESERVED = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D", ":": "%3A"})
 
 
+def escaped(part: str) -> str:
+    """Return a part of a key without the characters that structure keys."""
+    return part.translate(_RESERVED)
+
+
 class RedisLimiter:
     """`RemoteLimiter` on a Redis server."""
 
@@ -39,6 +44,7 @@ class RedisLimiter:
         prefix: str,
         lanes: Mapping[asyncio.AbstractEventLoop | None, Lane],
         lane: Callable[[], Lane],
+        fleet: Callable[[], Fleet | None] = lambda: None,
     ) -> None:
         if not spec.rules:
             raise ValueError("rules must have at least one rule, got none")
@@ -49,15 +55,23 @@ class RedisLimiter:
         self._spec = spec
         self._lanes = lanes
         self._lane = lane
+        self.fleet = fleet
+        """The processes that share the limit."""
         self._script = script_for(algorithm)
-        self._tag = f"{prefix}:{spec.name.translate(_RESERVED)}:"
+        self._tag = f"{prefix}:{escaped(spec.name)}:"
+        # Limits that hold for all keys together live in one slot with those of each key: the name's.
+        self._mixed = 0 < len(spec.common) < len(spec.rules)
         periods = [text(rule.period * MICROSECONDS) for rule in spec.rules]
-        self._suffixes = [f":{algorithm}:{VERSION}:{index}:{each}" for index, each in enumerate(periods)]
+        # A limit is known by its period, and its place among those of the same: others may come and go. Not by its
+        # limit and burst, which may change; in states a period is the measure of time and cannot.
+        places = [periods[:index].count(each) for index, each in enumerate(periods)]
+        self._suffixes = [f":{algorithm}:{VERSION}:{n}:{each}" for n, each in zip(places, periods, strict=True)]
         self._rules = tuple(
             each
             for rule, period in zip(spec.rules, periods, strict=True)
             for each in (text(rule.limit), period, text(rule.burst))
         )
+        self._common = frozenset(spec.common) if self._mixed else frozenset[int]()
         self._target = functools.lru_cache(maxsize=4096)(self._make_target)
         self._costs = functools.lru_cache(maxsize=128)(self._render)
 
@@ -70,7 +84,8 @@ class RedisLimiter:
         target, units = self._target(key), self._costs(*costs)
         booked = lane.book(target, units, max_wait)
         try:
-            return target.booking(await booked)
+            answer = await booked
+            return target.read(answer) if isinstance(answer, str) else answer
         except asyncio.CancelledError:
             lane.unbook(target, units, booked)
             raise
@@ -81,25 +96,37 @@ class RedisLimiter:
         return target.booking(as_text(await self._lane().send(target, "peek", self._costs(*costs)))).decision
 
     async def refund(self, key: str, costs: Sequence[float], stamp: object = None) -> None:
-        """Give units back; with a stamp only if nothing was booked after it. Raises StoreUnavailableError."""
+        """Give units back; with a stamp only where nothing was booked after it. Raises StoreUnavailableError."""
         target = self._target(key)
         await self._lane().send(target, "refund", self._costs(*costs) + target.marks(stamp))
 
     async def reset(self, key: str) -> None:
-        """Forget the key. Raises StoreUnavailableError."""
-        await self._lane().send(self._target(key), "reset", ())
+        """Forget the key; without one, also what holds for all keys together. Raises StoreUnavailableError."""
+        target = self._target(key)
+        if key and self._mixed:
+            own = [each for index, each in enumerate(target.keys) if index not in self._common]
+            target = Target(self._script, own, (), target.identity)
+        await self._lane().send(target, "reset", ())
 
     def keys(self, key: str) -> list[str]:
         """Return the Redis keys of one key: all in one slot, whatever the text of the key."""
-        tag = f"{{{self._tag}{key.translate(_RESERVED)}}}"
-        return [tag + suffix for suffix in self._suffixes]
+        if not self._mixed:
+            tag = f"{{{self._tag}{escaped(key)}}}"
+            return [tag + suffix for suffix in self._suffixes]
+        own = f":{escaped(key)}"
+        return [
+            f"{{{self._tag}}}{suffix}{'' if index in self._common else own}"
+            for index, suffix in enumerate(self._suffixes)
+        ]
 
     def _make_target(self, key: str) -> Target:
-        return Target(self._script, self.keys(key), self._rules)
+        keys = self.keys(key)
+        # Requests that share a limit keep their order, whatever their keys.
+        return Target(self._script, keys, self._rules, keys[min(self._common)] if self._mixed else keys[0])
 
     def _render(self, *costs: float) -> tuple[str, ...]:
+        check_costs(self._spec.rules, costs)
         for rule, cost in zip(self._spec.rules, costs, strict=True):
-            check_cost(rule, cost)
-            if cost * rule.period / rule.limit * MICROSECONDS < 1:
+            if cost and cost * rule.period / rule.limit * MICROSECONDS < 1:
                 raise ValueError(f"cost must be worth at least a microsecond of the limit, got {cost!r}")
         return tuple(map(text, costs))

@@ -13,11 +13,13 @@ Everything here ends with `aclose`, or with the event loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from resilience.errors import StoreUnavailableError
+from resilience_redis.guard import Stop
 from resilience_redis.members import Members
 from resilience_redis.news import News
 
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
     from resilience_redis.lane import Lane
     from resilience_redis.scripts import Script
 
-Stop: TypeAlias = Callable[[], None]
-"""Ends what was begun; again does nothing."""
+logger: logging.Logger = logging.getLogger("resilience.redis")
 
 
 class Link:
@@ -39,19 +40,26 @@ class Link:
         """What this process (and loop) is called in the server: random, never reused."""
         self.members: Members = Members(self)
         self._news = News(lane.wire.client)
-        self._listeners: list[Callable[[bool], None]] = []
         self._jobs: set[asyncio.Task[None]] = set()
-        self._available = True
 
     @property
     def available(self) -> bool:
-        """Whether the server answered last time."""
-        return self._available
+        """Whether the server answered last time. While it is False, operations are refused at once."""
+        return self.lane.available
+
+    @property
+    def outages(self) -> int:
+        """How often the server went away; of a cluster, its servers together."""
+        return self.lane.outages
+
+    @property
+    def away_for(self) -> float:
+        """Seconds without the server, all outages together; of a cluster, those of the server that was away longest."""
+        return self.lane.away_for
 
     def on_change(self, callback: Callable[[bool], None]) -> Stop:
-        """Call `callback` with the new value whenever `available` changes. It must not raise."""
-        self._listeners.append(callback)
-        return lambda: self._listeners.remove(callback) if callback in self._listeners else None
+        """Call `callback` with the new value whenever `available` changes. One that raises is logged."""
+        return self.lane.on_change(callback)
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> Any:
         """Run a script and return its reply.
@@ -60,13 +68,7 @@ class Link:
         away, and what waiting cannot cure (authentication, permission, wrong type) as it is. It is carried out even
         if the caller is cancelled.
         """
-        try:
-            reply = await self.lane.run(script, keys, arguments)
-        except StoreUnavailableError:
-            self._switch(False)
-            raise
-        self._switch(True)
-        return reply
+        return await self.lane.run(script, keys, arguments)
 
     def post(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> asyncio.Future[Any]:
         """Run a script that nobody needs to wait for; an error is nobody's, unless the future is looked at."""
@@ -81,24 +83,29 @@ class Link:
         """
         return self._news.subscribe(channel, listener)
 
-    def every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> Stop:
+    def every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> Stop:
         """Await `work()` every so many seconds until stopped, the first time after one interval."""
 
         async def repeat() -> None:
+            complaint = ""
             while True:
                 await asyncio.sleep(seconds)
                 try:
                     await work()
                 except StoreUnavailableError:
                     continue
+                except Exception as error:  # a mistake that may be put right while we run
+                    if str(error) != complaint:
+                        logger.exception("background work failed, and goes on")
+                    complaint = str(error)
 
         return self.start(repeat())
 
-    def start(self, work: Any) -> Stop:
-        """Run a coroutine in the background; it ends with the link at the latest."""
+    def start(self, work: Coroutine[Any, Any, None]) -> Stop:
+        """Run a coroutine in the background; it ends with the link at the latest. If it raises, that is logged."""
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._jobs.add(task)
-        task.add_done_callback(self._jobs.discard)
+        task.add_done_callback(self._ended)
 
         def stop() -> None:
             task.cancel()
@@ -115,11 +122,10 @@ class Link:
         await self._news.aclose()
         await self.lane.drain()
 
-    def _switch(self, available: bool) -> None:
-        if available is not self._available:
-            self._available = available
-            for listener in tuple(self._listeners):
-                listener(available)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("background work failed", exc_info=error)
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

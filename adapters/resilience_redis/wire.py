@@ -1,71 +1,115 @@
 """The way of commands to the server: several in one write.
 
     wire = Wire(client)
+    loan = wire.loan or await wire.borrow()  # if wire.lends
     replies = await wire.exchange([("EVALSHA", ...), ("EVALSHA", ...)])
 
-Taking a connection from redis-py's pool and all that goes on around it costs as much as the command. A plain client
-therefore lends one of its connections for as long as there is traffic, at most until the next `rest`; further
-exchanges at the same time, and other clients (Cluster, Sentinel, subclasses), go through the client's own methods.
+A plain client lends one of its connections for as long as there is traffic. Other clients (Cluster, Sentinel,
+subclasses) are used through their own methods.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
+
+from resilience_redis.loan import Loan
 
 
 class Wire:
-    """One client, and perhaps a connection of its pool."""
+    """One client, and perhaps connections of its pool: one in use, and those that were."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
         self._pool = client.connection_pool if _lends(client) else None
-        self._connection: Any = None
-        self._busy = False
-        self._tired = False
+        self._loan: Loan | None = None
+        self._retired: list[Loan] = []
 
-    async def exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Send commands in one write; return a reply or an exception for each. Raises what breaks all of them."""
-        if self._pool is None or self._busy:
-            return await _through_client(self.client, commands)
-        self._busy = True
+    @property
+    def lends(self) -> bool:
+        """Whether a connection can be borrowed."""
+        return self._pool is not None
+
+    @property
+    def loan(self) -> Loan | None:
+        """The connection on loan, if there is one and it is open."""
+        loan = self._loan
+        return loan if loan is not None and loan.open else None
+
+    async def borrow(self) -> None:
+        """Have a connection on loan, a new one if need be."""
+        if self.loan is not None:
+            return
+        self.retire()
+        await self.rest()
+        pool: Any = self._pool
+        connection = await pool.get_connection()
         try:
-            return await self._directly(self._pool, commands)
-        finally:
-            self._busy = False
-
-    def tire(self) -> bool:
-        """Have the connection given back by the exchange under way; return True if it takes a `rest` to do so."""
-        self._tired = self._busy
-        return not self._busy and self._connection is not None
-
-    async def rest(self) -> None:
-        """Give the connection back to the pool."""
-        connection, self._connection, self._tired = self._connection, None, False
-        if connection is not None and self._pool is not None:
-            await self._pool.release(connection)
-
-    async def _directly(self, pool: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        try:
-            if self._connection is None:
-                self._connection = await pool.get_connection()
-            connection = self._connection
-            if _was_closed(connection):  # before anything is sent, so nothing is sent twice
+            if connection._reader.at_eof():  # the other side has hung up: the pools of redis-py 8 do not always look
                 await connection.disconnect()
                 await connection.connect()
-            await connection.send_packed_command(connection.pack_commands(commands))
-            replies = [await _reply(connection) for _ in commands]
+            self._loan = Loan(connection)
         except BaseException:
-            if self._connection is not None:  # what it may still have to say is nobody's answer
-                await self._connection.disconnect(nowait=True)
-            await self.rest()
+            await connection.disconnect(nowait=True)
+            await pool.release(connection)
             raise
-        if self._tired:
-            await self.rest()
-        return replies
+
+    async def exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands through the client; return a reply or an exception for each. Raises what breaks all."""
+        if len(commands) == 1:
+            try:
+                return [await self.client.execute_command(*commands[0])]
+            except RedisError as error:
+                return [error]
+        async with self.client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+            return replies
+
+    def retire(self) -> None:
+        """Send nothing more over the connection on loan."""
+        if self._loan is not None:
+            self._retired.append(self._loan)
+            self._loan = None
+
+    def look(self) -> bool:
+        """Retire the connection if it was not used since the last look; return True if it takes a `rest`."""
+        loan = self._loan
+        if loan is not None and not loan.busy:
+            if not (loan.used and loan.open):
+                self.retire()
+            loan.used = False
+        return any(not each.busy for each in self._retired)
+
+    async def rest(self) -> None:
+        """Give retired connections back to the pool, once the last answer has come."""
+        pool: Any = self._pool
+        quiet = [each for each in self._retired if not each.busy]
+        self._retired = [each for each in self._retired if each.busy]
+        for loan in quiet:
+            if loan.open:
+                loan.end()
+            else:
+                await loan.connection.disconnect(nowait=True)
+            await pool.release(loan.connection)
+
+    async def abandon(self) -> None:
+        """Close all connections on loan."""
+        self.retire()
+        for loan in self._retired:
+            loan.abort()
+        await self.rest()
+
+    async def forget(self) -> None:
+        """Close what idles in the pool: the name of the server may lead to another one by now."""
+        if self._pool is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await self._pool.disconnect(inuse_connections=False)
 
 
 def _lends(client: Any) -> bool:
@@ -74,29 +118,3 @@ def _lends(client: Any) -> bool:
         return False
     pool: Any = client.connection_pool
     return type(pool) in (ConnectionPool, BlockingConnectionPool) and pool.max_connections > 1
-
-
-def _was_closed(connection: Any) -> bool:
-    """Whether the other side has hung up meanwhile; the pools of redis-py 8 do not always look."""
-    reader = getattr(connection, "_reader", None)
-    return reader is not None and bool(reader.at_eof())
-
-
-async def _reply(connection: Any) -> Any:
-    try:
-        return await connection.read_response()
-    except ResponseError as error:  # of one command: the replies to the others follow
-        return error
-
-
-async def _through_client(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    if len(commands) == 1:
-        try:
-            return [await client.execute_command(*commands[0])]
-        except RedisError as error:
-            return [error]
-    async with client.pipeline(transaction=False) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        return replies

@@ -1,4 +1,4 @@
-"""The commands: `resilience --version`, `resilience demo`.
+"""The commands: `resilience --version`, `resilience demo`, `resilience redis`.
 
 Each command imports what it needs when it runs, and names the extra to install if that is missing.
 """
@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .redis.commands import redis_app
 
 app: typer.Typer = typer.Typer(
     help="Resilience for async calls: see it work.",
@@ -19,6 +20,7 @@ app: typer.Typer = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(redis_app, name="redis")
 
 
 def _version(wanted: bool) -> None:

@@ -38,6 +38,8 @@ class Form:
     """An expression for the record of the call."""
     invoke: str
     """An expression for the awaitable of an attempt."""
+    newcomer: str = "newcomer"
+    """A record that says no more than the frame knows, without making one."""
     refuse: Sequence[str] = ()
     alive: str = ""
     """A condition under which the result lives on after the frame."""
@@ -64,6 +66,7 @@ class Form:
 RECORD = Form(
     "call",
     "inner(call)",
+    newcomer="call",
     refuse=["call.key", "call.cost != 1", "call.operation.classifier is not classifier"],
     alive="call.lease is not None",
 )
@@ -79,7 +82,6 @@ ADAPTER = Form(
 class Loop:
     """How a frame keeps its deadlines under one kind of event loop."""
 
-    attach: Sequence[str] = ()
     refuse: Sequence[str] = ()
     arm: Sequence[str] = ()
     broken: Sequence[str] = ()
@@ -96,8 +98,7 @@ class Loop:
 
 UNTIMED = Loop()
 ASYNCIO = Loop(
-    attach=["    task = sweep.attach()"],
-    refuse=["task is None", "task in live", "task.cancelling()"],
+    refuse=["task in live", "task.cancelling()"],
     arm=["live[task] = moment"],
     # A task that is destroyed with its loop may find the table in use by another loop.
     broken=["live.pop(task, None)"],
@@ -114,11 +115,14 @@ TRIO = Loop(
 
 
 def attach(form: Form) -> list[str]:
-    """Lines that find the task, or send the call to the frame for trio."""
-    elsewhere = form.plain if form.plain != "plain(CALL)" else "on_trio(CALL)"
+    """Lines that find the task, or send the call elsewhere: to the frame for trio, or on the plain path."""
+    on_trio = form.plain if form.plain != "plain(CALL)" else "on_trio(CALL)"
     return [
         "task = current_task_of(sweep.loop) if get_ident() == sweep.thread else None",
         "if task is None:",
         "    if in_trio():",
-        *(f"        {line}" for line in form.hand_over(elsewhere)),
+        *(f"        {line}" for line in form.hand_over(on_trio)),
+        "    task = sweep.attach()",
+        "    if task is None:",
+        *(f"        {line}" for line in form.hand_over(form.plain)),
     ]

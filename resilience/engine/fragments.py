@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._shared_permits import Permit
 from ..call import Operation
 from ..errors import CircuitOpenError, circuit_refusal
 from ..machines.rate_limiter import GCRA
@@ -19,7 +20,7 @@ from ..machines.retry_budget import TokenBudget
 from ..machines.windows import CountWindow
 from ..memory_limiter import MemoryLimiter
 from ..observer import Observer
-from ..policies.bulkhead import Bulkhead, Permit
+from ..policies.bulkhead import Bulkhead
 from ..policies.circuit_breaker import CircuitBreaker, Passage
 from ..policies.rate_limiter import RateLimiter
 from ..policies.retry import Retry
@@ -41,6 +42,12 @@ class Fragment:
     """Statements that change nothing."""
     refuse: list[str] = field(default_factory=list[str])
     """Conditions under which the plain path has to do it."""
+    busy: list[str] = field(default_factory=list[str])
+    """More of those conditions, under which the hook is sure to wait: see `queue`."""
+    queue: list[str] = field(default_factory=list[str])
+    """Statements that wait until the busy policy has let the call in; `NEWCOMER` is a record that tells no more of
+    the call than the frame knows. For policies that have nothing to leave: a wait that failed is a call that failed.
+    """
     refused: list[str] = field(default_factory=list[str])
     """The call is refused, and that is all there is to it: lines that end in `REJECT(error)`."""
     commit: list[str] = field(default_factory=list[str])
@@ -75,18 +82,17 @@ def _observer(policy: Observer, n: int) -> Fragment:
 
 def _bulkhead(policy: Bulkhead, n: int) -> Fragment | None:
     weight = policy.weight
-    if not isinstance(weight, int):
+    if not isinstance(weight, int) or policy.remote is not None:
         return None
     machine = policy.machine("")
     # The machine's ceiling is 0 while somebody waits or it drains: nothing is free then, and returning wakes.
-    full = f"permits{n}.in_use >= permits{n}._ceiling"
-    if weight > 1:
-        full = f"permits{n}.in_use + {weight} > permits{n}._ceiling"
+    full = f"inside{n} >= permits{n}._ceiling" if weight == 1 else f"inside{n} + {weight} > permits{n}._ceiling"
     return Fragment(
         policy,
         names={f"bulkhead{n}": policy, f"permits{n}": machine},
+        read=[f"inside{n} = permits{n}.in_use"],
         refuse=[full],
-        commit=[f"permits{n}.in_use += {weight}"],
+        commit=[f"permits{n}.in_use = inside{n} + {weight}"],
         done=[
             f"if permits{n}._ceiling:",
             f"    permits{n}.in_use -= {weight}",
@@ -101,7 +107,8 @@ def _bulkhead(policy: Bulkhead, n: int) -> Fragment | None:
 def _breaker(policy: CircuitBreaker, n: int) -> Fragment:
     machine = policy.machine("")
     report = [
-        f"changes{n} = circuit{n}.record(now(), admission{n}, SUCCESS, now() - moment, breaker{n}.random())",
+        f"now{n} = clock.now()",
+        f"changes{n} = circuit{n}.record(now{n}, admission{n}, SUCCESS, now{n} - moment, breaker{n}.random())",
         f"if changes{n}:",
         f"    breaker{n}.report(CALL, changes{n})",
     ]
@@ -114,7 +121,7 @@ def _breaker(policy: CircuitBreaker, n: int) -> Fragment:
         read=[f"admission{n} = circuit{n}.admission"],
         refuse=[f"admission{n} is None"],
         refused=[
-            f"left{n} = circuit{n}.open_until - now()",
+            f"left{n} = circuit{n}.open_until - clock.now()",
             f"if left{n} > 0.0 and breaker{n}.enforced and not breaker{n}.listeners:",
             f"    breaker{n}.rejected += 1",
             f"    REJECT(refusal{n}(breaker{n}.name, left{n}))",
@@ -165,10 +172,17 @@ def _limiter(policy: RateLimiter, n: int) -> Fragment | None:
             f"room{n}": rule.room(cost),
         },
         read=[f"arrival{n} = limit{n}.unkeyed"],
-        refuse=[
-            f"arrival{n} is None",
-            f"arrival{n} - moment > room{n}",
-            f"queues{n}",
+        refuse=[f"arrival{n} is None"],
+        busy=[f"arrival{n} - moment > room{n}", f"queues{n}"],
+        queue=[
+            f"place{n} = limiter{n}.stand(NEWCOMER)",
+            "try:",
+            f"    decision{n} = place{n}.decision or await place{n}.waiter",
+            "except BaseException:",
+            f"    limiter{n}.line.abandon(place{n})",
+            "    raise",
+            f"if not decision{n}.allowed or limiter{n}.listeners:",
+            f"    limiter{n}.let_in(CALL, decision{n}, place{n}.since)",
         ],
         commit=[f"limit{n}.unkeyed = (arrival{n} if arrival{n} > moment else moment) + step{n}"],
         timed=True,
@@ -185,7 +199,7 @@ def _retry(policy: Retry, n: int) -> Fragment | None:
     budget = policy.budget
     if budget is None:
         return Fragment(policy)
-    settle = f"budget{n}.settle(now(), True)"
+    settle = f"budget{n}.settle(clock.now(), True)"
     if isinstance(budget, TokenBudget):
         settle = f"if budget{n}.tokens < budget{n}.capacity: {settle}"
     return Fragment(policy, names={f"budget{n}": budget}, done=[settle])

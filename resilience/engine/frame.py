@@ -19,13 +19,13 @@ from .. import clock
 from .._deadlines import close_scopes, in_trio, open_scopes
 from .._rejecting import RejectingGuard, Switch
 from .._sweep import Sweep, current_task_of
-from ..call import Call, Handler, Operation
+from ..call import Call, Handler, Operation, invoke
 from ..observer import Observer
 from ..outcome import Outcome, rejected
 from ..policies.timeout import Timeout
 from ..verdict import SUCCESS
 from .forms import ADAPTER, ASYNCIO, RECORD, TRIO, UNTIMED, Form, Loop, Port, attach
-from .fragments import judges
+from .fragments import Fragment, judges
 from .signature import Signature, names_in
 from .unwind import Step, Unwinder
 
@@ -48,12 +48,14 @@ class Frame:
         self._sweep = Sweep([timeout.seconds for timeout in timeouts]) if timeouts else None
         self._fragments = [step.fragment for step in reversed(steps)]
         self._names: dict[str, object] = {
+            "clock": clock,
             "Call": Call,
             "SUCCESS": SUCCESS,
             "plain": plain,
             "unwind": self._unwind,
             "operation": operation,
             "classifier": operation.classifier,
+            "newcomer": Call(operation, invoke),
         }
         if self._sweep is not None:
             self._names |= {
@@ -127,15 +129,13 @@ class Frame:
         return self._unwind
 
     def _compile(self, name: str, parameters: str, body: list[str], names: Mapping[str, object]) -> Any:
-        names = {**self._names, **names}
-        text = "\n".join(f"        {line}" for line in body)
-        source = f"def make({', '.join(names)}):\n    async def {name}({parameters}):\n{text}\n    return {name}\n"
+        source = f"async def {name}({parameters}):\n" + "".join(f"    {line}\n" for line in body)
         filename = f"<resilience frame {next(_serial)}: {self._operation.name}>"
-        made: dict[str, Any] = {}
-        # The globals are those of the clock module, so that `now` is always the clock in force, and cheap.
-        exec(compile(source, filename, "exec"), clock.__dict__, made)
+        # All that it uses are globals of its own: a closure would be copied into the frame by every call.
+        scope = {**self._names, **names, "__name__": __name__}
+        exec(compile(source, filename, "exec"), scope)
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-        function = made["make"](**names)
+        function: Any = scope.pop(name)
         function.__resilience_source__ = source
         weakref.finalize(function, linecache.cache.pop, filename, None).atexit = False
         return function
@@ -144,21 +144,26 @@ class Frame:
         """The whole of every frame: look, take, await, give back."""
         parts = self._fragments
         loop = loop or (UNTIMED if self._sweep is None else ASYNCIO)
+        alone = self._alone(form)
         kept = "".join(f"{part.kept}, " for part in reversed(parts))
         timed = self._sweep is not None or bool(form.done) or any(part.timed for part in parts)
-        lines = ["moment = now()" if timed else "moment = 0.0"]
-        lines += loop.attach if loop is not ASYNCIO else [*attach(form), *loop.attach]
+        lines = ["moment = clock.now()" if timed else "moment = 0.0"]
+        lines += attach(form) if loop is ASYNCIO else []
         lines += [line for part in parts for line in part.read]
         first, *others = [
             *loop.refuse,
             *form.refuse,
             *self._modes,
             *(line for part in parts for line in part.refuse),
+            *(line for part in parts if part is not alone for line in part.busy),
         ] or ["False"]
         lines += ["if (", f"    {first}", *(f"    or {condition}" for condition in others), "):"]
         lines += [f"    {line}" for line in [*self._rejected(form), *form.hand_over(form.plain)]]
-        lines += [*(line for part in parts for line in part.commit), *loop.arm]
-        lines += ["try:", f"    result = await {form.invoke}", "except BaseException as error:"]
+        lines += [*(line for part in parts if part is not alone for line in part.commit), *loop.arm, "try:"]
+        if alone is not None:
+            lines += [f"    if {' or '.join(alone.busy)}:", *(f"        {line}" for line in alone.queue)]
+            lines += ["    else:", *(f"        {line}" for line in alone.commit)]
+        lines += [f"    result = await {form.invoke}", "except BaseException as error:"]
         lines += [*(f"    {line}" for line in loop.broken), "    failure = error", "else:"]
         state = f"moment, ({kept}), {loop.alive}"
         good = [*loop.returned, *self._judged(form, form.hand_over(form.unwind.format(state, "result", "None")))]
@@ -168,7 +173,12 @@ class Frame:
         # Out of the except block, so that the error is no context of what further attempts raise.
         unwinding = form.hand_over(form.unwind.format(f"moment, ({kept}), {loop.dead}", "None", "failure"))
         lines += ["try:", *(f"    {line}" for line in unwinding), "finally:", "    failure = None"]
-        return [line.replace("CALL", form.call) for line in lines]
+        return [line.replace("CALL", form.call).replace("NEWCOMER", form.newcomer) for line in lines]
+
+    def _alone(self, form: Form) -> Fragment | None:
+        """The only policy of the frame if it can wait here: no other has to look again afterwards."""
+        guards = [part for part in self._fragments if not isinstance(part.policy, Observer)]
+        return guards[0] if len(guards) == 1 and guards[0].queue and not form.done else None
 
     def _rejected(self, form: Form) -> list[str]:
         """Lines for a refusal by the outermost policy, which has nothing to leave."""

@@ -39,7 +39,7 @@ class Signature:
         self.parameters: str = ", ".join(shown)
         self.arguments: str = ", ".join([*positional, *(argument for _, argument in keywords)])
         args = "".join(f"{name}, " for name in positional)
-        self.record: str = f"({args}), {{{', '.join(item for item, _ in keywords)}}}"
+        self.record: str = f"({args})" + (f", {{{', '.join(item for item, _ in keywords)}}}" if keywords else "")
 
     def _shown(self, parameter: inspect.Parameter) -> str:
         if parameter.kind is parameter.VAR_POSITIONAL:

@@ -7,10 +7,17 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from resilience._validate import check_integer, check_number
+from resilience._validate import check_integer, check_number, one_of
 from resilience.machines.windows import CountWindow, TimeWindow, Window
 
-Reason = Literal["failure_rate", "slow_rate", "open_elapsed", "probes_passed", "isolated", "reset"]
+Reason = Literal["failure_rate", "slow_rate", "open_elapsed", "probes_passed", "isolated", "reset", "fleet"]
+"""`fleet`: the processes that share the circuit have decided it."""
+
+Agreement = Literal["any", "quorum", "local"]
+"""Who opens a circuit that processes share; see `BreakerRule.shared`."""
+
+FIRST_SHARE = 0.1
+"""The share of calls with which a ramp begins."""
 
 
 class BreakerState(enum.Enum):
@@ -56,6 +63,14 @@ class BreakerRule:
     """How many calls are let through, at once or in turn, to judge by when half-open."""
     probe_lease: float = 30.0
     """A probe that has not answered after this counts as failed. Longer than the call's own timeout."""
+    ramp: float = 0.0
+    """For so long after closing only a share of the calls is admitted, which grows from a tenth to all of them."""
+    shared: Agreement = "quorum"
+    """When a circuit that processes share opens for all of them: `any`: the rate of all their calls together is
+    reached; `quorum`: besides, it is reached in enough processes by themselves; `local`: never. In any case it opens
+    in a process that reaches a rate by itself."""
+    quorum: int | None = None
+    """In how many processes; None: in a majority of those that made calls. Only with `shared="quorum"`."""
 
     def __post_init__(self) -> None:
         self._check_rates()
@@ -66,6 +81,18 @@ class BreakerRule:
         check_number("jitter", self.jitter, least=0, most=1)
         check_integer("probes", self.probes, 1)
         check_number("probe_lease", self.probe_lease, above=0)
+        check_number("ramp", self.ramp, least=0)
+        one_of("shared", self.shared, ("any", "quorum", "local"))
+        if self.quorum is not None:
+            check_integer("quorum", self.quorum, 1)
+            if self.shared != "quorum":
+                raise ValueError(f"quorum can only be given with shared='quorum', got shared={self.shared!r}")
+
+    def share(self, elapsed: float) -> float:
+        """The share of calls that a circuit admits `elapsed` seconds after it closed: from 0.1 to 1 along the ramp."""
+        if elapsed >= self.ramp:
+            return 1.0
+        return FIRST_SHARE + (1.0 - FIRST_SHARE) * max(0.0, elapsed) / self.ramp
 
     def window(self) -> Window:
         """A new, empty window."""
@@ -147,14 +174,20 @@ class Rejection:
     """No leave."""
 
     state: BreakerState
-    """OPEN, ISOLATED, or HALF_OPEN with all probes taken."""
+    """OPEN, ISOLATED, HALF_OPEN with all probes taken, or CLOSED and this call is not in the ramp's share."""
     retry_after: float | None
     """Seconds after which asking again is worth while; None if nobody can know (isolated).
 
-    When half-open: the earliest end of a lease, or `open_for` if that is sooner. A probe may answer before.
+    When half-open: the earliest end of a lease, or `open_for` if that is sooner. A probe may answer before. When
+    closed: a tenth of the ramp, or what is left of it.
     """
     transitions: tuple[Transition, ...] = ()
     """What asking brought about."""
+
+
+@dataclass(slots=True, eq=False)
+class Pending(Rejection):
+    """No leave yet: only the store that the circuit is shared through can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +206,5 @@ class BreakerMetrics:
     """How often it has opened since it was last closed."""
     probes: int
     """Probes on the way."""
+    share: float = 1.0
+    """The share of calls that a closed circuit admits: below 1 while it ramps up."""

@@ -73,12 +73,16 @@ class BulkheadMachine:
         Raises TypeError or ValueError unless `weight` is an integer between 1 and the limit.
         """
         if weight != 1:
-            self._check(weight)
+            check_weight(weight, self.limit)
         in_use = self.in_use + weight
         if in_use > self._ceiling:
             return False
         self.in_use = in_use
         return True
+
+    def occupy(self, weight: int) -> None:
+        """Count `weight` units that somebody else has granted; may go beyond the limit."""
+        self.in_use += weight
 
     def enqueue(self, weight: int = 1, waiter: object | None = None) -> Ticket | None:
         """Join the queue, or None if it is full or the bulkhead is draining.
@@ -166,7 +170,10 @@ class BulkheadMachine:
         self._ceiling = 0 if self.waiting or self.draining else self.limit
         return granted
 
-    def _check(self, weight: int) -> None:
-        check_integer("weight", weight, 1)
-        if weight > self.limit:
-            raise ValueError(f"weight must be at most the limit ({self.limit}), got {weight!r}")
+
+def check_weight(weight: int, limit: int) -> int:
+    """Return `weight`. Raises TypeError or ValueError unless it is an integer between 1 and the limit."""
+    check_integer("weight", weight, 1)
+    if weight > limit:
+        raise ValueError(f"weight must be at most the limit ({limit}), got {weight!r}")
+    return weight

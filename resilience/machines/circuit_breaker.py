@@ -16,6 +16,8 @@ Rules:
 - Half-open admits `probes` calls in all, each on a lease. A probe that hangs past its lease counts as a
   failure at the moment the lease ends, and whatever it says later is dropped. A cancelled or ignored probe
   gives its place back at once and counts neither way. So half-open always ends.
+- With a `ramp`, a circuit that its probes have closed admits only a share of the calls at first, evenly spread,
+  which grows from a tenth to all of them.
 - Time passes only through `now`. What it has brought about is noticed by the next call of a changing method;
   `state_at` and `metrics` see it too, but change nothing.
 
@@ -34,8 +36,7 @@ window Hystrix' and resilience4j's.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
 
 from resilience.machines.breaker_records import (
     Admission,
@@ -46,6 +47,7 @@ from resilience.machines.breaker_records import (
     Rejection,
     Transition,
 )
+from resilience.machines.breaker_states import Closed, HalfOpen, Isolated, Open, State
 from resilience.machines.windows import Window
 from resilience.verdict import FAILURE, IGNORED, Verdict
 
@@ -70,7 +72,7 @@ class CircuitBreakerMachine:
     refused and changes nothing.
     """
 
-    __slots__ = ("_state", "admission", "calm", "generation", "open_until", "rule", "window")
+    __slots__ = ("_credit", "_state", "admission", "calm", "generation", "open_until", "rule", "window")
 
     def __init__(self, rule: BreakerRule) -> None:
         self.rule: BreakerRule = rule
@@ -79,7 +81,8 @@ class CircuitBreakerMachine:
         self.admission: Admission | None = Admission(0)
         self.calm: Admission | None = None
         self.open_until: float = -math.inf
-        self._state: _State = _CLOSED
+        self._state: State = Closed(self.admission)
+        self._credit = 0.0
 
     def admit(self, now: float) -> Admission | Rejection:
         """Ask for leave to make a call. Every admission must end in one `record` or `release`."""
@@ -87,13 +90,15 @@ class CircuitBreakerMachine:
             return self.admission
         caused = self._catch_up(now)
         state = self._state
-        if isinstance(state, _Open):
+        if isinstance(state, Open):
             if now < state.until:
                 return Rejection(BreakerState.OPEN, state.until - now, caused)
-            state = _HalfOpen(state.nominal, state.opens, state.draw)
+            state = HalfOpen(state.nominal, state.opens, state.draw)
             caused += (self._enter(state, "open_elapsed", now),)
-        if isinstance(state, _HalfOpen):
+        if isinstance(state, HalfOpen):
             return self._admit_probe(state, now, caused)
+        if isinstance(state, Closed):
+            return self._admit_share(state, now)
         return Rejection(BreakerState.ISOLATED, None)
 
     def record(
@@ -108,7 +113,7 @@ class CircuitBreakerMachine:
             return self.release(now, admission)
         slow_call = self.rule.slow_call
         slow = slow_call is not None and duration > slow_call
-        if admission is not self.admission:
+        if admission is not self.admission and not self._ramps(admission):
             return self._record_probe(now, admission, verdict is FAILURE, slow, draw)
         window = self.window
         window.add(now, verdict is FAILURE, slow)
@@ -129,15 +134,15 @@ class CircuitBreakerMachine:
 
     def isolate(self, now: float) -> tuple[Transition, ...]:
         """Admit nothing until `reset`. Nothing happens if it is isolated already."""
-        if isinstance(self._state, _Isolated):
+        if isinstance(self._state, Isolated):
             return ()
-        return (*self._catch_up(now), self._enter(_Isolated(), "isolated", now))
+        return (*self._catch_up(now), self._enter(Isolated(), "isolated", now))
 
     def reset(self, now: float) -> tuple[Transition, ...]:
-        """Close the circuit and forget all outcomes. If it is closed already that is no transition."""
+        """Close the circuit, without a ramp, and forget all outcomes. If it is closed already that is no transition."""
         caused = self._catch_up(now)
-        closed = isinstance(self._state, _Closed)
-        transition = self._enter(_CLOSED, "reset", now)
+        closed = isinstance(self._state, Closed)
+        transition = self._close("reset", now)
         return caused if closed else (*caused, transition)
 
     def state_at(self, now: float) -> BreakerState:
@@ -149,41 +154,67 @@ class CircuitBreakerMachine:
         state, generation = self._view(now)
         retry_after: float | None = None
         calls = failures = slow = opens = probes = 0
-        if isinstance(state, _Closed):
-            retry_after = 0.0
+        share = 1.0
+        if isinstance(state, Closed):
+            retry_after, share = 0.0, self.rule.share(now - state.since)
             calls, failures, slow = self.window.totals(now)
-        elif isinstance(state, _Open):
+        elif isinstance(state, Open):
             retry_after, opens = state.until - now, state.opens
-        elif isinstance(state, _HalfOpen):
+        elif isinstance(state, HalfOpen):
             retry_after, opens, probes = self._wait_for_probe(state, now), state.opens, len(state.leases)
             calls, failures, slow = state.calls, state.failures, state.slow
-        return BreakerMetrics(state.name, generation, calls, failures, slow, retry_after, opens, probes)
+        return BreakerMetrics(state.name, generation, calls, failures, slow, retry_after, opens, probes, share)
 
-    def _enter(self, state: _State, reason: Reason, at: float, open_for: float | None = None) -> Transition:
+    def _enter(self, state: State, reason: Reason, at: float, open_for: float | None = None) -> Transition:
         old, self._state = self._state, state
         self.generation += 1
         self.admission = self.calm = None
         self.open_until = -math.inf
-        if isinstance(state, _Open):
+        if isinstance(state, Open):
             self.open_until = state.until
-        elif isinstance(state, _Isolated):
+        elif isinstance(state, Isolated):
             self.open_until = math.inf
-        if isinstance(state, _Closed):
-            self.window = self.rule.window()
-            self.admission = Admission(self.generation)
         return Transition(old.name, state.name, self.generation, reason, at, open_for)
+
+    def _close(self, reason: Reason, at: float, ramp_since: float = -math.inf) -> Transition:
+        state = Closed(Admission(self.generation + 1), ramp_since)
+        transition = self._enter(state, reason, at)
+        self.window = self.rule.window()
+        self._credit = 1.0
+        if ramp_since == -math.inf or not self.rule.ramp:
+            self.admission = state.admission
+        return transition
 
     def _open(self, at: float, nominal: float, opens: int, draw: float, reason: Reason) -> Transition:
         open_for = nominal * (1.0 + self.rule.jitter * draw)
-        return self._enter(_Open(at + open_for, nominal, opens, draw), reason, at, open_for)
+        return self._enter(Open(at + open_for, nominal, opens, draw), reason, at, open_for)
 
-    def _reopen(self, state: _HalfOpen, at: float, draw: float, reason: Reason) -> Transition:
+    def _reopen(self, state: HalfOpen, at: float, draw: float, reason: Reason) -> Transition:
         nominal = min(self.rule.open_max, state.nominal * self.rule.open_growth)
         return self._open(at, nominal, state.opens + 1, draw, reason)
 
+    # Closed, and ramping up.
+
+    def _admit_share(self, state: Closed, now: float) -> Admission | Rejection:
+        """Admit evenly spread calls: each adds its share, and every whole one is a call that may go."""
+        elapsed, ramp = now - state.since, self.rule.ramp
+        if elapsed >= ramp:
+            self.admission = state.admission
+            return state.admission
+        self._credit += self.rule.share(elapsed)
+        if self._credit >= 1.0:
+            self._credit -= 1.0
+            return state.admission
+        return Rejection(BreakerState.CLOSED, min(ramp / 10, ramp - elapsed))
+
+    def _ramps(self, admission: Admission) -> bool:
+        """Whether it is the one that calls share while it is not yet given to all."""
+        state = self._state
+        return isinstance(state, Closed) and admission is state.admission
+
     # Half-open.
 
-    def _admit_probe(self, state: _HalfOpen, now: float, caused: tuple[Transition, ...]) -> Admission | Rejection:
+    def _admit_probe(self, state: HalfOpen, now: float, caused: tuple[Transition, ...]) -> Admission | Rejection:
         wait = self._wait_for_probe(state, now)
         if wait:
             return Rejection(BreakerState.HALF_OPEN, wait, caused)
@@ -191,7 +222,7 @@ class CircuitBreakerMachine:
         self._state = replace(state, leases=(*state.leases, probe))
         return probe
 
-    def _wait_for_probe(self, state: _HalfOpen, now: float) -> float:
+    def _wait_for_probe(self, state: HalfOpen, now: float) -> float:
         """How long until asking for a probe is worth while: 0.0 if one can be admitted now."""
         if state.calls + len(state.leases) < self.rule.probes:
             return 0.0
@@ -210,21 +241,21 @@ class CircuitBreakerMachine:
             return (self._reopen(state, now, draw, reason),)
         left = probes - state.calls
         if self.rule.exceeded(probes, state.failures + left, state.slow + left) is None:
-            return (self._enter(_CLOSED, "probes_passed", now),)
+            return (self._close("probes_passed", now, now),)
         return ()
 
-    def _find_probe(self, now: float, probe: Admission) -> tuple[tuple[Transition, ...], _HalfOpen | None]:
+    def _find_probe(self, now: float, probe: Admission) -> tuple[tuple[Transition, ...], HalfOpen | None]:
         """What catching up with `now` caused, and the half-open state if it still waits for `probe`."""
         if probe.generation != self.generation or probe is self.admission:
             return (), None
         caused = self._catch_up(now)
         state = self._state
-        return caused, state if isinstance(state, _HalfOpen) and probe in state.leases else None
+        return caused, state if isinstance(state, HalfOpen) and probe in state.leases else None
 
     def _catch_up(self, now: float) -> tuple[Transition, ...]:
         """Count the probes whose lease has ended by `now`."""
         state = self._state
-        if not isinstance(state, _HalfOpen):
+        if not isinstance(state, HalfOpen):
             return ()
         self._state, verdict = self._expire(state, now)
         if verdict is None:
@@ -232,7 +263,7 @@ class CircuitBreakerMachine:
         at, reason = verdict
         return (self._reopen(self._state, at, _next_draw(state.draw), reason),)
 
-    def _expire(self, state: _HalfOpen, now: float) -> tuple[_HalfOpen, tuple[float, Reason] | None]:
+    def _expire(self, state: HalfOpen, now: float) -> tuple[HalfOpen, tuple[float, Reason] | None]:
         """`state` once the leases that end by `now` have counted; when and why it opens, if it does."""
         for lease in sorted(state.leases, key=_expires):
             if lease.expires > now:
@@ -245,70 +276,18 @@ class CircuitBreakerMachine:
                 return state, (lease.expires, reason)
         return state, None
 
-    def _view(self, now: float) -> tuple[_State, int]:
+    def _view(self, now: float) -> tuple[State, int]:
         """The state and generation that `admit` would find or make at `now`, without making them."""
-        if not isinstance(self._state, (_HalfOpen, _Open)):
+        if not isinstance(self._state, (HalfOpen, Open)):
             return self._state, self.generation
         # A copy that shares what is immutable: all states but closed, which it never enters.
         copy = CircuitBreakerMachine(self.rule)
         copy._state, copy.generation = self._state, self.generation
         copy._catch_up(now)
         state = copy._state
-        if isinstance(state, _Open) and now >= state.until:
-            copy._enter(_HalfOpen(state.nominal, state.opens, state.draw), "open_elapsed", now)
+        if isinstance(state, Open) and now >= state.until:
+            copy._enter(HalfOpen(state.nominal, state.opens, state.draw), "open_elapsed", now)
         return copy._state, copy.generation
-
-
-# The states. Each carries only what has a meaning in it, and all are immutable.
-
-
-@dataclass(frozen=True, slots=True)
-class _Closed:
-    name: ClassVar[BreakerState] = BreakerState.CLOSED
-
-
-@dataclass(frozen=True, slots=True)
-class _Open:
-    name: ClassVar[BreakerState] = BreakerState.OPEN
-    until: float
-    nominal: float
-    """The open time before jitter, from which the next one grows."""
-    opens: int
-    draw: float
-    """The jitter in use, from which the next one is derived if nobody brings a fresh one."""
-
-
-@dataclass(frozen=True, slots=True)
-class _HalfOpen:
-    name: ClassVar[BreakerState] = BreakerState.HALF_OPEN
-    nominal: float
-    opens: int
-    draw: float
-    # Invariant: len(leases) + calls <= rule.probes, and the outcomes so far leave the verdict uncertain.
-    leases: tuple[Admission, ...] = ()
-    calls: int = 0
-    failures: int = 0
-    slow: int = 0
-
-    def without(self, probe: Admission) -> _HalfOpen:
-        return replace(self, leases=tuple(lease for lease in self.leases if lease is not probe))
-
-    def counted(self, probe: Admission, failure: bool, slow: bool) -> _HalfOpen:
-        return replace(
-            self.without(probe),
-            calls=self.calls + 1,
-            failures=self.failures + failure,
-            slow=self.slow + slow,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Isolated:
-    name: ClassVar[BreakerState] = BreakerState.ISOLATED
-
-
-_State = _Closed | _Open | _HalfOpen | _Isolated
-_CLOSED = _Closed()
 
 
 def _expires(lease: Admission) -> float:

@@ -7,33 +7,22 @@ async with bulkhead.guard():
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from typing import Any, cast
-
-import anyio
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from .. import clock
-from .._deadlines import current_asyncio_task
-from .._parking import Waiter, park, wake
+from .._local_permits import LocalPermits
+from .._outage import OnOutage, Outage
 from .._rejecting import Mode, RejectingGuard
-from .._validate import positive, whole
+from .._shared_permits import Permit, SharedPermit, SharedPermits
+from .._validate import check_number, one_of, positive, whole
 from ..call import Call
 from ..errors import BulkheadFullError
 from ..events import BulkheadResized, Listener, PermitAwaited
-from ..machines.bulkhead import BulkheadMachine, Ticket
-from ..store import MemoryStore, Store, named
-
-
-class Permit:
-    """What a call holds: `weight` permits of `machine`, or nothing if it passed in shadow mode."""
-
-    __slots__ = ("machine", "weight")
-
-    def __init__(self, machine: BulkheadMachine | None, weight: int) -> None:
-        self.machine: BulkheadMachine | None = machine
-        self.weight: int = weight
-
+from ..machines.bulkhead import BulkheadMachine, check_weight
+from ..partitions import Partitions
+from ..permits_state import BulkheadSpec, Occupancy, OnLost
+from ..store import MemoryStore, Store, named, permits_of
 
 _NO_PERMIT = Permit(None, 0)
 
@@ -45,6 +34,13 @@ class Bulkhead(RejectingGuard[Permit]):
     seconds (default: until its deadline). `weight`, a whole number or a function of the call, is how many
     permits a call takes (default 1); a heavy call at the head of the queue is never overtaken. With `keyed`
     (default) calls with a key have `limit` permits per key, for about `max_keys` keys.
+
+    With a shared `store`, limit and queue are those of all processes together. A permit is then lent for `lease`
+    seconds (default 10, at least 0.1) and renewed while the call runs; what a crashed process held is free again
+    when its leases end. If a lease cannot be renewed in time, `on_lost` decides: `ignore` (default) lets the call go
+    on, `cancel` ends it with PermitLostError before anybody else gets the permit. `fencing_token()` is a number that
+    grows with every permit. If the store does not answer, `on_outage` decides about new calls: `local` admits this
+    process's share of the limit, `open` all, `closed` none.
 
     Raises BulkheadFullError when there is no room, ValueError if a weight is larger than the limit. A permit is
     always given back: on success, error and cancellation.
@@ -61,6 +57,9 @@ class Bulkhead(RejectingGuard[Permit]):
         keyed: bool = True,
         max_keys: int = 10_000,
         store: Store | None = None,
+        lease: float = 10.0,
+        on_lost: OnLost = "ignore",
+        on_outage: OnOutage = "local",
         name: str | None = None,
         listeners: Sequence[Listener] = (),
     ) -> None:
@@ -71,90 +70,104 @@ class Bulkhead(RejectingGuard[Permit]):
         if not callable(weight) and whole("weight", weight, 1) > limit:
             raise ValueError(f"weight must be at most the limit of {limit}, got {weight}")
         self.weight: int | Callable[[Call], int] = weight
-        self._drains: set[anyio.Event] = set()
-        name = named(name, self.name, store)
-        self._machines = (store or MemoryStore()).bulkheads(name, limit, queue, max_keys)
+        check_number("lease", lease, least=0.1)
+        one_of("on_lost", on_lost, ("ignore", "cancel"))
+        self.outage: Outage = Outage(self, on_outage)
+        spec = BulkheadSpec(named(name, self.name, store), limit, queue, max_keys, lease, on_lost)
+        state = (store or MemoryStore()).bulkheads(spec)
+        self.remote: SharedPermits | None = None
+        if isinstance(state, Partitions):
+            self._local = LocalPermits(state)
+        else:
+            self._local = LocalPermits(permits_of(spec))
+            self.remote = SharedPermits(state, self._local, self.outage, on_lost)
+        self._machines = self._local.machines
 
     @property
     def limit(self) -> int:
         """Permits in all (per key, if keyed)."""
         return self._limit
 
+    @property
+    def degraded(self) -> bool:
+        """Whether the shared store did not answer last time."""
+        return self.outage.degraded
+
     def in_use(self, key: str = "") -> int:
-        """Permits taken now."""
+        """Permits taken now, by this process."""
         machine = self._machines.find(self.partition(key))
         return machine.in_use if machine else 0
 
     def waiting(self, key: str = "") -> int:
-        """Calls in the queue now."""
-        machine = self._machines.find(self.partition(key))
-        return machine.waiting if machine else 0
+        """Calls of this process in the queue now."""
+        key = self.partition(key)
+        machine = self._machines.find(key)
+        waiting = machine.waiting if machine else 0
+        return waiting if self.remote is None else waiting + self.remote.asking[key]
+
+    async def peek(self, key: str = "") -> Occupancy:
+        """What is in use and waiting now, in all processes. Raises StoreUnavailableError."""
+        if self.remote is None:
+            return Occupancy(self.in_use(key), self.waiting(key))
+        return await self.remote.permits.peek(self.partition(key))
 
     def resize(self, limit: int) -> None:
-        """Change the limit now. Growing admits waiting calls; shrinking takes effect as permits come back."""
+        """Change the limit now. Growing admits waiting calls; shrinking takes effect as permits come back.
+
+        With a shared store it is the limit by which this process asks; others keep theirs.
+        """
         self._limit = whole("limit", limit, 1)
-        self._machines.make = lambda: BulkheadMachine(limit, self.queue)
-        for machine in self._machines.values():
-            _wake(machine.resize(limit))
+        if self.remote is not None:
+            self.remote.permits.resize(limit)
+        else:
+            self._local.resize(limit, self.queue)
         if self.listeners:
             self.emit(BulkheadResized("", self.name, limit))
 
     async def drain(self) -> None:
-        """Refuse new calls, and return when every call inside and in the queue is done. Cannot be undone."""
+        """Refuse new calls, and return when every call inside and in the queue is done. Cannot be undone.
 
-        def drained() -> BulkheadMachine:
-            machine = BulkheadMachine(self._limit, self.queue)
-            machine.drain()
-            return machine
-
-        self._machines.make = drained
-        for machine in self._machines.values():
-            machine.drain()
-        while any(not machine.drained for machine in self._machines.values()):
-            returned = anyio.Event()
-            self._drains.add(returned)
-            try:
-                await returned.wait()
-            finally:
-                self._drains.discard(returned)
+        Of this process, that is; a shared store goes on serving others.
+        """
+        remote = self.remote
+        await self._local.drain(self._limit, self.queue, lambda: remote is not None and remote.asking)
 
     def enter(self, call: Call) -> Permit | None:
         """Take the permits if they are free and nobody waits."""
         if self._mode == "off":
             return _NO_PERMIT
-        machine, weight = self._machines.get(self.key_of(call)), self._weight_of(call)
-        if machine.try_acquire(weight):
-            return Permit(machine, weight)
-        if self._mode == "shadow" or machine.draining or machine.waiting >= self.queue:
-            return self._refuse(call, machine)
-        return None
+        machine = self._machines.get(self.key_of(call))
+        if self.remote is None:
+            weight = self._weight_of(call)
+            if machine.try_acquire(weight):
+                return Permit(machine, weight)
+            if self._mode == "shadow" or machine.waiting >= self.queue:
+                return self._refuse(call, machine)
+        return self._refuse(call, machine) if machine.draining else None
 
     async def wait(self, call: Call) -> Permit:
-        """Queue for the permits, first come first served."""
-        machine, weight = self._machines.get(self.key_of(call)), self._weight_of(call)
-        since = clock.now()
-        waiter = park(current_asyncio_task())
-        ticket = machine.enqueue(weight, waiter)
-        if ticket is None:
+        """Queue for the permits, first come first served; or ask a shared store."""
+        key, weight, since = self.key_of(call), self._weight_of(call), clock.now()
+        if self.remote is not None:
+            return await self._ask(self.remote, call, key, check_weight(weight, self._limit))
+        machine = self._machines.get(key)
+        if not await self._local.queue(machine, weight, self.max_wait):
             return self._refuse(call, machine)
-        try:
-            if not ticket.granted:
-                with _no_limit if self.max_wait is None else anyio.move_on_after(self.max_wait):
-                    await waiter
-        except BaseException:
-            self._returned(machine.abandon(ticket))
-            raise
-        if not ticket.granted:
-            self._returned(machine.abandon(ticket))
-            return self._refuse(call, machine)
-        if self.listeners:
-            self.emit(PermitAwaited(call.operation.name, self.name, self.key_of(call), clock.now() - since))
+        self._awaited(call, key, since)
         return Permit(machine, weight)
 
     def leave(self, call: Call, token: Permit, result: Any, error: BaseException | None) -> None:
-        """Give the permits back, whatever happened."""
+        """Give the permits back, whatever happened. Raises PermitLostError if that is why the call was cancelled."""
         if token.machine is not None:
             self.give_back(token.machine, token.weight)
+            if self.remote is not None and isinstance(token, SharedPermit):
+                self.remote.end(call, token, error)
+
+    def suspend(self, call: Call, token: Permit) -> Permit:
+        """The result lives on, in whatever task: no longer is there a call to cancel."""
+        if isinstance(token, SharedPermit):
+            token.detach(None)
+        return token
 
     def machine(self, key: str) -> BulkheadMachine:
         """The permits of a key."""
@@ -162,25 +175,30 @@ class Bulkhead(RejectingGuard[Permit]):
 
     def give_back(self, machine: BulkheadMachine, weight: int) -> None:
         """Return permits, and wake who gets them."""
-        self._returned(machine.release(weight))
+        self._local.give_back(machine, weight)
+
+    async def _ask(self, remote: SharedPermits, call: Call, key: str, weight: int) -> Permit:
+        since = clock.now()
+        try:
+            answer = await remote.take(call, key, weight, 0.0 if self._mode == "shadow" else self.max_wait)
+        except BulkheadFullError as refusal:
+            self.reject(call, refusal)
+            return _NO_PERMIT
+        if isinstance(answer, Occupancy):
+            return self._refuse(call, self._machines.get(key), answer)
+        if answer.grant.queued:
+            self._awaited(call, key, since)
+        return answer
 
     def _weight_of(self, call: Call) -> int:
         return self.weight if isinstance(self.weight, int) else self.weight(call)
 
-    def _refuse(self, call: Call, machine: BulkheadMachine) -> Permit:
-        state = "is being drained" if machine.draining else f"is full: {machine.in_use} of {machine.limit} in use"
-        self.reject(call, BulkheadFullError(f"{self.name} {state}, {machine.waiting} waiting", policy=self.name))
+    def _awaited(self, call: Call, key: str, since: float) -> None:
+        if self.listeners:
+            self.emit(PermitAwaited(call.operation.name, self.name, key, clock.now() - since))
+
+    def _refuse(self, call: Call, machine: BulkheadMachine, found: Occupancy | None = None) -> Permit:
+        in_use, waiting = found or (machine.in_use, machine.waiting)
+        state = "is being drained" if machine.draining else f"is full: {in_use} of {self._limit} in use"
+        self.reject(call, BulkheadFullError(f"{self.name} {state}, {waiting} waiting", policy=self.name))
         return _NO_PERMIT
-
-    def _returned(self, granted: Iterable[Ticket]) -> None:
-        _wake(granted)
-        for drain in self._drains:
-            drain.set()
-
-
-_no_limit = nullcontext()
-
-
-def _wake(granted: Iterable[Ticket]) -> None:
-    for ticket in granted:
-        wake(cast(Waiter, ticket.waiter))

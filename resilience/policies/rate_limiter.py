@@ -10,53 +10,64 @@ from __future__ import annotations
 
 import math
 from asyncio import Task
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from .. import clock
+from .._accounted import AccountedGuard
 from .._deadlines import current_asyncio_task, deadline_of
+from .._limits import Limits
+from .._line import Place
 from .._line import Line
+from .._lines import make_line
+from .._local_share import LocalShare
 from .._outage import OnOutage, Outage
-from .._rejecting import Mode, RejectingGuard
+from .._rejecting import Mode
 from .._shared_limit import SharedLimit
 from .._validate import at_most, not_negative, one_of, positive
-from ..call import Call
+from ..call import Call, Cost
 from ..errors import RateLimitedError
 from ..events import Listener, PermitAwaited
+from ..limit import Limit
 from ..limiter_state import LimiterSpec, LocalLimiter
-from ..machines.rate_limiter import Decision, Rule
-from ..rates import Algorithm, make_rule
+from ..machines.rate_limiter import Decision, Rule, check_costs
+from ..rates import Algorithm
 from ..store import MemoryStore, Store, named
 
 Shared: TypeAlias = Literal["strict", "leased"]
 """How a limit is held in a shared store: one round trip a call, exact; or slices debited ahead, nearly so."""
 
 
-class RateLimiter(RejectingGuard[bool]):
+class RateLimiter(AccountedGuard):
     """Admit calls at the given rates; all of several rates must agree, and are charged all or none.
 
-    A rate is a string (`"100/s"`, `"10/minute"`) or a rule object. `algorithm` is `gcra` (default),
+    A rate is a string (`"100/s"`, `"10/minute"`), a rule object or a `Limit`. `algorithm` is `gcra` (default),
     `token_bucket`, `fixed_window`, `sliding_window`, `sliding_log` or `leaky_bucket`; `burst`, for the first two, is
-    how many units may go at once after a rest (default: the limit). A call costs `cost` units, a number or a
-    function of the call; by default the cost given with `bind` or `guard`, 1 without.
+    how many units may go at once after a rest (default: the limit).
+
+    A call costs `cost` units, a number or a function of the call; by default the cost given with `bind` or `guard`,
+    1 without. Limits of several dimensions take a mapping: each is charged the cost in its dimension, and takes no
+    part where that is left out or 0; a plain number then counts `requests`.
 
     A call that may not go now waits, first come first served, at most `max_wait` seconds (default: as long as its
     deadline allows, 0: not at all) and is refused at once if that cannot suffice. Refusals cost nothing, cancelled
-    waits are refunded. With `keyed` (default) calls with a key have the limit per key.
+    waits are refunded. With `keyed` (default) calls with a key have the limits per key, but for those that are
+    `Limit(keyed=False)`.
 
     With a shared `store`, one round trip decides, waiting included. If the store does not answer, `on_outage`
-    decides: `local` limits in this process at `local_share` (default 1.0) of the rates, `open` admits, `closed`
-    refuses.
+    decides: `local` limits in this process at `local_share` of the rates (default: one part for each live process),
+    `open` admits, `closed` refuses. Reservations are remembered for `reservation_ttl` seconds (default 600).
 
-    Raises RateLimitedError with `retry_after`; ValueError for a cost that is not positive or above the burst.
+    Raises RateLimitedError with `retry_after` and `limit`, the one that binds; ValueError for a cost that is not
+    positive, above the burst, or of an unknown dimension.
     """
 
     def __init__(
         self,
-        *rates: str | Rule[Any],
+        *rates: str | Rule[Any] | Limit,
         burst: float | None = None,
         algorithm: Algorithm = "gcra",
-        cost: float | Callable[[Call], float] | None = None,
+        cost: Cost | Callable[[Call], Cost] | None = None,
         max_wait: float | None = None,
         mode: Mode = "enforce",
         keyed: bool = True,
@@ -65,68 +76,49 @@ class RateLimiter(RejectingGuard[bool]):
         shared: Shared = "strict",
         surplus: float = 0.05,
         on_outage: OnOutage = "local",
-        local_share: float = 1.0,
+        local_share: float | None = None,
+        reservation_ttl: float = 600.0,
         name: str | None = None,
         listeners: Sequence[Listener] = (),
     ) -> None:
+        self.limits: Limits = Limits(rates, algorithm, burst)
+        # Limits that all hold for all keys together are those of a limiter that is not keyed.
+        keyed = keyed and len(self.limits.common) < len(rates)
         super().__init__(name, listeners, mode, keyed)
-        if not rates:
-            raise ValueError('rates must hold at least one rate, such as "100/s"')
-        self.rules: tuple[Rule[Any], ...] = tuple(make_rule(rate, algorithm, burst) for rate in rates)
-        if len({rule.algorithm for rule in self.rules}) > 1:
-            raise ValueError("rates must all have the same algorithm: they are decided in one step")
+        self.rules: tuple[Rule[Any], ...] = self.limits.rules
         self.max_wait: float = math.inf if max_wait is None else not_negative("max_wait", max_wait)
         self.outage: Outage = Outage(self, on_outage)
-        share = at_most("local_share", positive("local_share", local_share), 1)
-        self._cost = cost if cost is None or callable(cost) else positive("cost", cost)
+        if local_share is not None:
+            at_most("local_share", positive("local_share", local_share), 1)
+        self._ttl = positive("reservation_ttl", reservation_ttl)
+        self._price = cost if callable(cost) else None
+        self._constant = None if cost is None or callable(cost) else self._checked(cost)
         one_of("shared", shared, ("strict", "leased"))
         self.surplus: float = at_most("surplus", positive("surplus", surplus), 1)
-        leased = surplus if shared == "leased" else None
-        spec = LimiterSpec(named(name, self.name, store), self.rules, max_keys, leased)
+        leased, common = surplus if shared == "leased" else None, self.limits.common if keyed else ()
+        if leased is not None and common:
+            raise ValueError("shared must be 'strict' where some limits hold for each key and some for all together")
+        spec = LimiterSpec(named(name, self.name, store), self.rules, max_keys, leased, common)
         state = (store or MemoryStore()).limiter(spec)
         self.remote: SharedLimit | None = None
         if isinstance(state, LocalLimiter):
-            self.line: Line = Line(state, self.rules)
+            self.line: Line = make_line(state, self.rules)
         else:
-            self.remote = SharedLimit(state, self.rules, share, max_keys, self.outage)
-            self.line = self.remote.line
+            share = LocalShare(self.rules, local_share, max_keys, common)
+            self.remote = SharedLimit(state, share, self.outage)
+            self.line = share.line
 
     @property
     def constant_cost(self) -> float | None:
         """What every call costs that does not bring a cost of its own; None if it is worked out for each."""
-        if self._cost is None:
-            return 1
-        return None if callable(self._cost) else self._cost
+        if self._price is not None:
+            return None
+        return 1 if self._constant is None else self._constant[0]
 
     @property
     def degraded(self) -> bool:
         """Whether the shared store did not answer last time."""
         return self.outage.degraded
-
-    async def peek(self, *, key: str = "", cost: float = 1) -> Decision:
-        """What a call of that cost would be told now; changes nothing.
-
-        Raises StoreUnavailableError if a shared store does not answer.
-        """
-        costs = (cost,) * len(self.rules)
-        if self.remote is None:
-            return self.line.limiter.peek(self.partition(key), costs)
-        return await self.remote.limiter.peek(self.partition(key), costs)
-
-    async def refund(self, *, key: str = "", cost: float = 1) -> None:
-        """Give units back that were taken and not used. Raises StoreUnavailableError, see `peek`."""
-        costs = (cost,) * len(self.rules)
-        if self.remote is None:
-            self.line.limiter.refund(self.partition(key), costs)
-        else:
-            await self.remote.limiter.refund(self.partition(key), costs)
-
-    async def reset(self, *, key: str = "") -> None:
-        """Give a key its whole limit back. Raises StoreUnavailableError, see `peek`."""
-        if self.remote is None:
-            self.line.limiter.reset(self.partition(key))
-        else:
-            await self.remote.limiter.reset(self.partition(key))
 
     def enter(self, call: Call) -> bool | None:
         """Take the cost if it may go now. Refuses at once what would wait too long."""
@@ -134,27 +126,39 @@ class RateLimiter(RejectingGuard[bool]):
             return True
         if self.remote is not None:
             return None
-        return self._try_line(call, self.key_of(call), self._costs(call))
+        return self._try_line(call, self.key_of(call), self.costs_of(call))
 
     async def wait(self, call: Call) -> bool:
         """Ask a shared store, or wait in line."""
-        key, costs, since = self.key_of(call), self._costs(call), clock.now()
         if self.remote is None:
-            task = current_asyncio_task()
-            decision = await self.line.take(key, costs, self._patience(call, task), task)
-        else:
-            patience = 0.0 if self._mode == "shadow" else self._patience(call)
+            place = self.stand(call)
             try:
-                decision = await self.remote.take(call, key, costs, patience)
-            except RateLimitedError as refusal:
-                self.reject(call, refusal)
-                return True
+                decision: Decision = place.decision or await place.waiter
+            except BaseException:
+                self.line.abandon(place)
+                raise
+            return self.let_in(call, decision, place.since)
+        since, patience = clock.now(), 0.0 if self._mode == "shadow" else self._patience(call)
+        try:
+            decision = await self.remote.take(call, self.key_of(call), self.costs_of(call), patience)
+        except RateLimitedError as refusal:
+            self.reject(call, refusal)
+            return True
+        if decision.allowed and decision.wait <= 0.0:
+            return True  # the round trip to a store is no waiting for a permit
+        return self.let_in(call, decision, since)
+
+    def stand(self, call: Call) -> Place:
+        """The first part of `wait`, for a limit in this process: take a place in the line."""
+        task = current_asyncio_task()
+        return self.line.join(self.key_of(call), self.costs_of(call), self._patience(call, task), task)
+
+    def let_in(self, call: Call, decision: Decision, since: float) -> bool:
+        """The last part, when there is a decision: report how long it took, or refuse."""
         if not decision.allowed:
-            return self._refuse(call, decision)
-        # The round trip to a store is no waiting for a permit.
-        waited = clock.now() - since if self.remote is None or decision.wait > 0.0 else 0.0
-        if self.listeners and waited > 0.0:
-            self.emit(PermitAwaited(call.operation.name, self.name, key, waited))
+            return self.refuse(call, decision)
+        if self.listeners and (waited := clock.now() - since) > 0.0:
+            self.emit(PermitAwaited(call.operation.name, self.name, self.key_of(call), waited))
         return True
 
     def leave(self, call: Call, token: bool, result: Any, error: BaseException | None) -> None:
@@ -164,29 +168,38 @@ class RateLimiter(RejectingGuard[bool]):
         if self.line.try_take(key, costs):
             return True
         if self._mode == "shadow" or not self.max_wait:
-            return self._refuse(call, self.line.peek(key, costs))
+            return self.refuse(call, self.line.peek(key, costs))
         return None
 
-    def _costs(self, call: Call) -> tuple[float, ...]:
-        cost = self._cost
-        if cost is None:
-            cost = call.cost
-        elif callable(cost):
-            cost = cost(call)
-        return (cost,) * len(self.rules)
+    def costs_of(self, call: Call) -> tuple[float, ...]:
+        """What a call is charged by each limit."""
+        constant, price = self._constant, self._price
+        if constant is not None:
+            return constant
+        return self.limits.costs(call.cost if price is None else price(call))
+
+    def _checked(self, cost: Cost) -> tuple[float, ...]:
+        """A cost that is the same for every call."""
+        if not isinstance(cost, Mapping):
+            positive("cost", cost)
+        costs = self.limits.costs(cost)
+        check_costs(self.rules, costs)
+        return costs
 
     def _patience(self, call: Call, task: Task[Any] | None = None) -> float:
         """Seconds that a call may wait: the option, cut to its deadline."""
         return min(self.max_wait, deadline_of(call, task) - clock.now())
 
-    def _refuse(self, call: Call, decision: Decision) -> bool:
-        rule = self.rules[decision.binding]
+    def refuse(self, call: Call, decision: Decision) -> bool:
+        """Count and report a refusal; raises RateLimitedError unless in shadow mode."""
+        binding = decision.binding
         self.reject(
             call,
             RateLimitedError(
-                f"{self.name}: more than {rule.limit:g} per {rule.period:g} s, try again in {decision.wait:.3g} s",
+                f"{self.name}: {self.limits.says(binding)}, try again in {decision.wait:.3g} s",
                 policy=self.name,
                 retry_after=decision.wait,
+                limit=self.limits.all[binding].label,
             ),
         )
         return True

@@ -23,7 +23,7 @@ from ..events import Listener, RetryGaveUp, RetryScheduled
 from ..machines.backoff import START, Backoff, BackoffState
 from ..machines.retry_budget import RetryBudgetMachine, TokenBudget
 from ..policy import Policy
-from ..store import Store, named
+from ..store import RemoteBudget, Store, named
 from ..verdict import FAILURE, SUCCESS, Advice, Classifier, On, classifier
 
 _NO_ADVICE = Advice()
@@ -52,7 +52,7 @@ class Retry(Policy):
 
     `budget` limits the retries of all calls together: by default a `TokenBudget` of its own (500 tokens, a retry
     costs 14, successes pay back); pass one object to several Retry policies to share it, or give them the same
-    `name` and `store`; None for no budget.
+    `name` and `store`, which may be one for all processes; None for no budget.
 
     When it gives up, the original exception is raised with a note, or the last returned value is returned.
     Values of discarded attempts are closed (`aclose` or `close`). `random` draws from [0, 1).
@@ -80,12 +80,12 @@ class Retry(Policy):
         self.throttled: Backoff = throttled or Backoff.full(base=1.0)
         self.max_advice: float = positive("max_advice", max_advice)
         self.budget: RetryBudgetMachine | None
-        if budget != "own":
-            self.budget = budget
-        elif store is not None:
-            self.budget = store.budget(named(name, self.name, store), TokenBudget)
+        if budget is None or store is None:
+            self.budget = TokenBudget() if budget == "own" else budget
         else:
-            self.budget = TokenBudget()
+            make = TokenBudget if budget == "own" else lambda: budget
+            self.budget = store.budget(named(name, self.name, store), make)
+        self._remote: RemoteBudget | None = self.budget if isinstance(self.budget, RemoteBudget) else None
         self.classifier: Classifier | None = classifier(on, on_result)
         self._random = random
 
@@ -116,7 +116,7 @@ class Retry(Policy):
                 if delay is None:
                     return result
             else:
-                delay = self._delay(call, sequence, None, error) if isinstance(error, Exception) else None
+                delay = await self._delay(call, sequence, None, error) if isinstance(error, Exception) else None
                 if delay is None:
                     context = error.__context__
                     try:
@@ -145,8 +145,8 @@ class Retry(Policy):
     async def _delay_after_result(self, call: Call, sequence: _Sequence, result: Any) -> float | None:
         """Like `_delay`, and closes the result if another attempt will follow."""
         try:
-            delay = self._delay(call, sequence, result, None)
-        except BaseException:  # a broken predicate: nobody will see the result
+            delay = await self._delay(call, sequence, result, None)
+        except BaseException:  # a broken predicate, or cancelled: nobody will see the result
             await _discard(call, result)
             raise
         if delay is not None:
@@ -157,7 +157,7 @@ class Retry(Policy):
                 raise
         return delay
 
-    def _delay(self, call: Call, sequence: _Sequence, result: Any, error: Exception | None) -> float | None:
+    async def _delay(self, call: Call, sequence: _Sequence, result: Any, error: Exception | None) -> float | None:
         """Seconds until the next attempt; None to end here, settled with the budget."""
         judge = self.classifier or call.operation.classifier
         verdict = SUCCESS
@@ -173,7 +173,7 @@ class Retry(Policy):
                 self.budget.settle(clock.now(), error is None, sequence.cost)
             return None
         delay = self._backed_off(sequence, advice)
-        reason = self._obstacle(call, sequence, advice, delay)
+        reason = await self._obstacle(call, sequence, advice, delay)
         if reason is None:
             if self.listeners:
                 self.emit(RetryScheduled(call.operation.name, self.name, call.attempt, delay, error))
@@ -188,7 +188,7 @@ class Retry(Policy):
             delay = max(delay, advice.delay * (1.0 + 0.5 * self._random()))
         return delay
 
-    def _obstacle(self, call: Call, sequence: _Sequence, advice: Advice, delay: float) -> str | None:
+    async def _obstacle(self, call: Call, sequence: _Sequence, advice: Advice, delay: float) -> str | None:
         """Why there is no other attempt; None, with the budget charged, if there is one."""
         if call.attempt >= self.attempts:
             return "attempts"
@@ -201,10 +201,19 @@ class Retry(Policy):
             return "deadline"
         if self.budget is not None:
             cost = self.budget.throttled_cost if advice.throttled else self.budget.transient_cost
+            if self._remote is not None:
+                await self._stock(sequence, self._remote, cost)
             if not self.budget.reserve(now, cost):
                 return "budget"
             sequence.cost, sequence.reserved_at = cost, now
         return None
+
+    async def _stock(self, sequence: _Sequence, budget: RemoteBudget, cost: float) -> None:
+        try:
+            await budget.stock(cost)
+        except BaseException:
+            self._cancel(sequence)
+            raise
 
     def _give_up(self, call: Call, sequence: _Sequence, error: Exception | None, reason: str) -> None:
         if self.budget is not None:

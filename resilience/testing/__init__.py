@@ -11,12 +11,14 @@ Importing it needs neither trio nor pytest; the pytest fixtures are in `resilien
 from __future__ import annotations
 
 from .faults import HANG, Delay, FaultScript
+from .ledgers import LEDGER_CHECKS
 from .recorder import EventRecorder
 from .stores import LIMITER_CHECKS, LimiterCheck, check_limiter
 from .virtual_time import DeadlockError, VirtualClock, run
 
 __all__ = [
     "HANG",
+    "LEDGER_CHECKS",
     "LIMITER_CHECKS",
     "DeadlockError",
     "Delay",

@@ -30,27 +30,35 @@ _LONG = 1e9
 """Seconds of patience that cover every wait in these checks."""
 
 
-class _Limiter:
-    """One interface for local and remote limiters, on one fresh name; every rule gets the same cost."""
+Cost: TypeAlias = float | tuple[float, ...]
+"""One for every rule, or one for each."""
 
-    def __init__(self, store: Store, *rules: Rule[Any]) -> None:
+
+class CheckedLimiter:
+    """One interface for local and remote limiters, on one fresh name."""
+
+    def __init__(self, store: Store, *rules: Rule[Any], common: tuple[int, ...] = ()) -> None:
         self.rules = rules
-        spec = LimiterSpec(f"check-{secrets.token_hex(6)}", rules)
+        spec = LimiterSpec(f"check-{secrets.token_hex(6)}", rules, common=common)
         self.state: LocalLimiter | RemoteLimiter = store.limiter(spec)
 
-    async def acquire(self, key: str, cost: float = 1, max_wait: float = 0.0) -> Booking:
-        booking: Booking = await _settled(self.state.acquire(key, self._costs(cost), max_wait))
+    async def acquire(self, key: str, cost: Cost = 1, max_wait: float = 0.0) -> Booking:
+        """Book; see `LocalLimiter`, as for the others."""
+        booking: Booking = await settled(self.state.acquire(key, self.costs(cost), max_wait))
         return booking
 
-    async def peek(self, key: str, cost: float = 1) -> Decision:
-        decision: Decision = await _settled(self.state.peek(key, self._costs(cost)))
+    async def peek(self, key: str, cost: Cost = 1) -> Decision:
+        """Look."""
+        decision: Decision = await settled(self.state.peek(key, self.costs(cost)))
         return decision
 
-    async def refund(self, key: str, cost: float = 1, stamp: object = None) -> None:
-        await _settled(self.state.refund(key, self._costs(cost), stamp))
+    async def refund(self, key: str, cost: Cost = 1, stamp: object = None) -> None:
+        """Give back."""
+        await settled(self.state.refund(key, self.costs(cost), stamp))
 
     async def reset(self, key: str) -> None:
-        await _settled(self.state.reset(key))
+        """Forget."""
+        await settled(self.state.reset(key))
 
     async def exhaust(self, key: str) -> int:
         """Take until refused; how often it could."""
@@ -60,15 +68,17 @@ class _Limiter:
             assert taken <= 1000, "never refused: choose a smaller limit"
         return taken
 
-    def _costs(self, cost: float) -> tuple[float, ...]:
-        return (cost,) * len(self.rules)
+    def costs(self, cost: Cost) -> tuple[float, ...]:
+        """A cost for every rule."""
+        return cost if isinstance(cost, tuple) else (cost,) * len(self.rules)
 
 
-async def _settled(answer: Any) -> Any:
+async def settled(answer: Any) -> Any:
+    """The answer of a local limiter, or of a remote one once it is there."""
     return await answer if inspect.isawaitable(answer) else answer
 
 
-def _same(one: Decision, other: Decision) -> bool:
+def same(one: Decision, other: Decision) -> bool:
     """Equal but for the little time that passed and the rounding of a wire format."""
     return one.allowed == other.allowed and all(
         math.isclose(mine, theirs, rel_tol=1e-3, abs_tol=1e-3)
@@ -78,7 +88,7 @@ def _same(one: Decision, other: Decision) -> bool:
 
 async def admits_up_to_the_burst(store: Store, rule: Rule[Any]) -> None:
     """A fresh key gives exactly its burst, then refuses and says when to come back."""
-    limiter = _Limiter(store, rule)
+    limiter = CheckedLimiter(store, rule)
     assert await limiter.exhaust("a") == math.floor(rule.burst)
     refused = (await limiter.acquire("a")).decision
     assert not refused.allowed
@@ -87,27 +97,27 @@ async def admits_up_to_the_burst(store: Store, rule: Rule[Any]) -> None:
 
 async def refuses_for_nothing(store: Store, rule: Rule[Any]) -> None:
     """Refusals change nothing, however many."""
-    limiter = _Limiter(store, rule)
+    limiter = CheckedLimiter(store, rule)
     await limiter.exhaust("a")
     before = await limiter.peek("a")
     for _ in range(20):
         assert not (await limiter.acquire("a")).decision.allowed
-    assert _same(await limiter.peek("a"), before), "a refusal was charged"
+    assert same(await limiter.peek("a"), before), "a refusal was charged"
 
 
 async def peeks_without_a_trace(store: Store, rule: Rule[Any]) -> None:
     """Peeking answers as an acquire would, and changes nothing."""
-    limiter = _Limiter(store, rule)
+    limiter = CheckedLimiter(store, rule)
     first = await limiter.peek("a")
     assert first.allowed
-    assert _same(await limiter.peek("a"), first)
+    assert same(await limiter.peek("a"), first)
     await limiter.exhaust("a")
     assert not (await limiter.peek("a")).allowed
 
 
 async def books_ahead_in_order(store: Store, rule: Rule[Any]) -> None:
     """With patience, bookings lie one behind the other, and none is refused that can wait."""
-    limiter = _Limiter(store, rule)
+    limiter = CheckedLimiter(store, rule)
     await limiter.exhaust("a")
     expected = (await limiter.peek("a")).wait
     decisions = [(await limiter.acquire("a", max_wait=_LONG)).decision for _ in range(4)]
@@ -119,47 +129,47 @@ async def books_ahead_in_order(store: Store, rule: Rule[Any]) -> None:
 
 async def refuses_beyond_the_patience(store: Store, rule: Rule[Any]) -> None:
     """A wait longer than `max_wait` is refused at once and not booked."""
-    limiter = _Limiter(store, rule)
+    limiter = CheckedLimiter(store, rule)
     await limiter.exhaust("a")
     before = await limiter.peek("a")
     booking = await limiter.acquire("a", max_wait=before.wait * 0.9)
     assert not booking.decision.allowed
-    assert _same(await limiter.peek("a"), before)
+    assert same(await limiter.peek("a"), before)
 
 
 async def refunds_the_last_booking(store: Store, rule: Rule[Any]) -> None:
     """A booking is undone exactly by its own stamp."""
-    limiter = _Limiter(store, rule)
+    limiter = CheckedLimiter(store, rule)
     before = await limiter.peek("a")
     booking = await limiter.acquire("a")
-    assert not _same(await limiter.peek("a"), before)
+    assert not same(await limiter.peek("a"), before)
     await limiter.refund("a", stamp=booking.stamp)
-    assert _same(await limiter.peek("a"), before), "the refund did not restore what was there"
+    assert same(await limiter.peek("a"), before), "the refund did not restore what was there"
 
 
 async def refunds_no_stale_stamp(store: Store, rule: Rule[Any]) -> None:
     """Once something is booked behind a booking, its stamp gives nothing back."""
-    limiter = _Limiter(store, rule)
+    limiter = CheckedLimiter(store, rule)
     booking = await limiter.acquire("a", max_wait=_LONG)
     await limiter.acquire("a", max_wait=_LONG)
     before = await limiter.peek("a")
     await limiter.refund("a", stamp=booking.stamp)
-    assert _same(await limiter.peek("a"), before), "a refund under a later booking would let two of them meet"
+    assert same(await limiter.peek("a"), before), "a refund under a later booking would let two of them meet"
 
 
 async def refunds_never_above_fresh(store: Store, rule: Rule[Any]) -> None:
     """Giving back more than was taken leaves a key fresh, not better."""
-    limiter = _Limiter(store, rule)
+    limiter = CheckedLimiter(store, rule)
     fresh = await limiter.peek("a")
     await limiter.acquire("a")
     for _ in range(3):
         await limiter.refund("a")
-    assert _same(await limiter.peek("a"), fresh)
+    assert same(await limiter.peek("a"), fresh)
 
 
 async def resets_to_fresh(store: Store, rule: Rule[Any]) -> None:
     """A reset key has its whole limit again."""
-    limiter = _Limiter(store, rule)
+    limiter = CheckedLimiter(store, rule)
     first = await limiter.exhaust("a")
     await limiter.reset("a")
     assert await limiter.exhaust("a") == first
@@ -167,31 +177,62 @@ async def resets_to_fresh(store: Store, rule: Rule[Any]) -> None:
 
 async def keeps_keys_apart(store: Store, rule: Rule[Any]) -> None:
     """One key's use is not another's."""
-    limiter = _Limiter(store, rule)
+    limiter = CheckedLimiter(store, rule)
     fresh = await limiter.peek("b")
     await limiter.exhaust("a")
-    assert _same(await limiter.peek("b"), fresh)
+    assert same(await limiter.peek("b"), fresh)
     await limiter.acquire("b")
     await limiter.reset("a")
-    assert not _same(await limiter.peek("b"), fresh)
+    assert not same(await limiter.peek("b"), fresh)
 
 
 async def takes_all_or_nothing(store: Store, rule: Rule[Any]) -> None:
     """Of several limits each is charged, or none; the one that refuses is named."""
     kind: Any = type(rule)
     small, large = kind(rule.limit, rule.period), kind(rule.limit * 2, rule.period * 2)
-    limiter = _Limiter(store, large, small)
+    limiter = CheckedLimiter(store, large, small)
     await limiter.exhaust("a")
     before = await limiter.peek("a")
     booking = await limiter.acquire("a")
     assert not booking.decision.allowed
     assert len(booking.decision.remaining) == 2
-    assert _same(await limiter.peek("a"), before), "one of the limits was charged for a refusal"
+    assert same(await limiter.peek("a"), before), "one of the limits was charged for a refusal"
+
+
+async def asks_only_limits_with_a_cost(store: Store, rule: Rule[Any]) -> None:
+    """A limit whose cost is 0 takes no part: it neither refuses nor is charged."""
+    limiter = CheckedLimiter(store, rule, rule)
+    while (await limiter.acquire("a", (1, 0))).decision.allowed:
+        pass
+    assert (await limiter.peek("a", (0, rule.burst))).allowed, "a limit that takes no part was charged"
+    refused = (await limiter.acquire("a", (1, 1))).decision
+    assert (refused.allowed, refused.binding) == (False, 0)
+    booking = await limiter.acquire("a", (0, 1))
+    assert booking.decision.allowed, "a limit that takes no part was asked"
+    await limiter.refund("a", (0, 1), booking.stamp)
+    assert (await limiter.peek("a", (0, rule.burst))).allowed, "a booking of one limit was not given back"
+    assert not (await limiter.peek("a", (1, 0))).allowed, "and the other was not booked at all"
+
+
+async def holds_common_limits_together(store: Store, rule: Rule[Any]) -> None:
+    """Limits for all keys together are one; those for each key are many; both are decided in one step."""
+    kind: Any = type(rule)
+    large = kind(rule.limit * 2, rule.period * 2)
+    limiter = CheckedLimiter(store, large, rule, common=(1,))
+    taken = await limiter.exhaust("a")
+    refused = (await limiter.acquire("b")).decision
+    assert (refused.allowed, refused.binding) == (False, 1), "a limit for all keys was not shared"
+    before = await limiter.peek("b", (1, 0))
+    assert same(before, await limiter.peek("c", (1, 0))), "a refusal was charged to the key"
+    await limiter.reset("a")
+    assert not (await limiter.peek("a")).allowed, "one key was reset, and with it what holds for all"
+    await limiter.reset("")
+    assert await limiter.exhaust("b") == taken
 
 
 async def refuses_impossible_costs(store: Store, rule: Rule[Any]) -> None:
     """Costs that are not positive, not finite, or above what a rule ever admits raise ValueError, uncharged."""
-    limiter = _Limiter(store, rule)
+    limiter = CheckedLimiter(store, rule)
     fresh = await limiter.peek("a")
     for cost in (0, -1, math.nan, math.inf, rule.capacity * 2):
         try:
@@ -200,7 +241,7 @@ async def refuses_impossible_costs(store: Store, rule: Rule[Any]) -> None:
             assert "cost" in str(error), f"the message does not name the field: {error}"  # noqa: PT017 - the kit works without pytest
         else:
             raise AssertionError(f"a cost of {cost!r} was accepted")
-    assert _same(await limiter.peek("a"), fresh)
+    assert same(await limiter.peek("a"), fresh)
 
 
 LIMITER_CHECKS: tuple[LimiterCheck, ...] = (
@@ -215,6 +256,8 @@ LIMITER_CHECKS: tuple[LimiterCheck, ...] = (
     resets_to_fresh,
     keeps_keys_apart,
     takes_all_or_nothing,
+    asks_only_limits_with_a_cost,
+    holds_common_limits_together,
     refuses_impossible_costs,
 )
 """Every check, each a coroutine function of a store and a rule."""

@@ -26,12 +26,12 @@ from tests.bench.report import Bar
 from tests.bench.timing import Work
 
 LIMITS = {
-    "timeout": 0.76,
+    "timeout": 0.73,
     "bulkhead": 0.64,
-    "retry": 0.47,
-    "breaker": 0.53,
+    "retry": 0.46,
+    "breaker": 0.52,
     "limiter": 0.64,
-    "stack": 1.34,
+    "stack": 1.31,
 }
 """Steps of a call, at most, as multiples of those of `by_hand`: a tenth above the dearest of Python 3.11 to 3.13.
 

@@ -18,6 +18,7 @@ from resilience import (
     Bulkhead,
     CircuitBreaker,
     Fallback,
+    Limit,
     MemoryStore,
     Pipeline,
     Policy,
@@ -29,7 +30,7 @@ from resilience import (
 )
 from resilience.engine import build
 from resilience.limiter_state import LimiterSpec
-from resilience.memory_limiter import MemoryLimiter
+from resilience.memory_ledger import MemoryLedger
 from resilience.testing import DeadlockError, VirtualClock
 from tests.cancellation.storm import raging
 from tests.cancellation.world import CAPACITY, Attempts, World
@@ -67,6 +68,18 @@ def flapping() -> CircuitBreaker:
 def lined(algorithm: Any = "gcra") -> RateLimiter:
     burst = 2 if algorithm in {"gcra", "token_bucket"} else None
     return RateLimiter("200/s", algorithm=algorithm, burst=burst)
+
+
+def dimensions(algorithm: Any = "gcra") -> RateLimiter:
+    """Now one, now the other makes a call wait."""
+    return RateLimiter(
+        Limit("200/s"),
+        Limit("900/s", dimension="tokens"),
+        Limit("4000/20s", dimension="tokens"),
+        algorithm=algorithm,
+        burst=12 if algorithm in {"gcra", "token_bucket"} else None,
+        cost={"requests": 1, "tokens": 5},
+    )
 
 
 def retry(random: Random) -> Retry:
@@ -107,6 +120,12 @@ SCENARIOS: dict[str, Callable[[Random], World]] = {
     "fallback": lambda random: World(random, [spare()], failures=0.6),
     **{
         f"limiter, {algorithm}": lambda random, algorithm=algorithm: World(random, [lined(algorithm)])  # type: ignore[misc] # bound by the default
+        for algorithm in ALGORITHMS
+    },
+    **{
+        f"limiter with dimensions, {algorithm}": lambda random, algorithm=algorithm: World(  # type: ignore[misc] # bound by the default
+            random, [dimensions(algorithm)]
+        )
         for algorithm in ALGORITHMS
     },
     "timeout, bulkhead": lambda random: World(random, [whole(), queueing()]),
@@ -162,7 +181,7 @@ class Judging(CircuitBreaker):
         super().leave(call, token, result, error if failed else KeyError())
 
 
-class Charging(MemoryLimiter):
+class Charging(MemoryLedger):
     """Charges for waits that were cancelled."""
 
     def refund(self, key: str, costs: Sequence[float], stamp: object = None) -> None:
@@ -170,7 +189,7 @@ class Charging(MemoryLimiter):
 
 
 class ChargingStore(MemoryStore):
-    def limiter(self, spec: LimiterSpec) -> MemoryLimiter:
+    def limiter(self, spec: LimiterSpec) -> MemoryLedger:
         return Charging(spec.rules)
 
 

@@ -6,6 +6,7 @@ given a verdict, when it is cancelled it has not. After every round the policies
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
@@ -19,6 +20,7 @@ import pytest
 from resilience import Bulkhead, Call, CircuitBreaker, Lease, Operation, Pipeline, Policy, RateLimiter, Retry, clock
 from resilience.errors import ResilienceError
 from resilience.events import CallTimedOut, Event, RetryScheduled
+from resilience.machines.rate_limiter import decide, peek
 from resilience.machines.retry_budget import TokenBudget
 from resilience.policy import Enclosing
 from tests.support.failures import DownError
@@ -119,6 +121,8 @@ class World:
         kinds = [self._call, self._call_decorated]
         if self.blocks:
             kinds += [self._enter_block, self._read_stream, self._hold_lease]
+        if self.policy in self.limiters:
+            kinds += [self._reserve, self._reserve]
         task = anyio.get_current_task().id
         self.scheduled[task] = 0
         self.cut_short.discard(task)
@@ -141,6 +145,12 @@ class World:
 
     async def _enter_block(self, attempts: Attempts, key: str) -> None:
         async with self.policy.guard(key=key):
+            await self._body(attempts, key)
+
+    async def _reserve(self, attempts: Attempts, key: str) -> None:
+        async with self.policy.reservation(key=key, id=self.random.choice((None, str(self.random.random())))) as held:
+            if self.random.random() < 0.5:
+                held.actual = held.cost
             await self._body(attempts, key)
 
     async def _read_stream(self, attempts: Attempts, key: str) -> None:
@@ -199,13 +209,14 @@ class World:
 
     async def _check_limiter(self, limiter: RateLimiter, key: str) -> None:
         """Charged is exactly what ran: replay the admissions through a fresh rule and compare."""
-        (rule,) = limiter.rules
-        state: Any = None
+        costs = limiter.costs_of(Call(Operation(), self._work))
+        states: Sequence[Any] = [None for _ in limiter.rules]
         for moment in (moment for each, moment in self.admitted if each == key):
-            state = rule.take(state, moment, 1, rule.wait(state, moment, 1))
-        found = await limiter.peek(key=key)
-        assert found.wait == pytest.approx(rule.wait(state, clock.now(), 1), abs=1e-6), f"units of {key!r} are missing"
-        assert found.remaining[0] == pytest.approx(rule.remaining(state, clock.now()), abs=1e-3)
+            _, states = decide(limiter.rules, states, moment, costs, math.inf)
+        expected = peek(limiter.rules, states, clock.now(), costs)
+        found = await limiter.peek(key=key, cost=limiter.limits.cost(costs))
+        assert found.wait == pytest.approx(expected.wait, abs=1e-6), f"units of {key!r} are missing"
+        assert found.remaining == pytest.approx(expected.remaining, abs=1e-3)
 
     def forget(self) -> None:
         """Keep the replay short: the limit is fresh again after this long."""

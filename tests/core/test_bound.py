@@ -16,8 +16,8 @@ pytestmark = pytest.mark.anyio
     ("options", "message"),
     [
         ({"key": 5}, "key must be a string or a function of the call's arguments, got 5"),
-        ({"cost": "1"}, "cost must be a number or a function of the call's arguments, got '1'"),
-        ({"cost": True}, "cost must be a number or a function of the call's arguments, got True"),
+        ({"cost": "1"}, "cost must be a number, a mapping or a function of the call's arguments, got '1'"),
+        ({"cost": True}, "cost must be a number, a mapping or a function of the call's arguments, got True"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from resilience import (
     Bulkhead,
+    Cache,
     Call,
     CircuitBreaker,
     Fallback,
@@ -251,6 +252,8 @@ def test_hazards_are_warned_of_when_built() -> None:
         "a breaker around a retry sees one outcome for several attempts": (CircuitBreaker(), Retry()),
         "a rate limiter around a retry does not count the retries": (RateLimiter("1/s"), Retry()),
         "a breaker around a fallback never sees a failure": (CircuitBreaker(), Fallback(1)),
+        "a cache around a fallback keeps its answers as long as good ones": (Cache(60), Fallback(1)),
+        "a breaker around a cache takes hits for successes": (CircuitBreaker(), Cache(60)),
         "Timeout is listed twice": (shared, shared),
         r"the window of CircuitBreaker \(2 s\) is shorter than the shortest timeout \(5 s\)": (
             CircuitBreaker(period=2.0),
@@ -270,6 +273,7 @@ def test_sound_orders_are_not() -> None:
         warnings.simplefilter("error")
         Pipeline(Timeout(10), Bulkhead(5), Retry(), CircuitBreaker(), RateLimiter("1/s"), Timeout(2))
         Pipeline(Fallback(1), Retry(), CircuitBreaker(period=60.0), Timeout(5))
+        Pipeline(Fallback(1), Cache(60), Timeout(10), Retry(), CircuitBreaker(), Timeout(2))
         Pipeline(CircuitBreaker(period=2.0))
         Pipeline()
 

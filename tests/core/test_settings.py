@@ -15,15 +15,18 @@ from pydantic import ValidationError
 from resilience import (
     Backoff,
     Bulkhead,
+    Cache,
     CircuitBreaker,
     Classifier,
     Event,
     Fallback,
+    Limit,
     MemoryStore,
     Pipeline,
     Policy,
     RateLimiter,
     Retry,
+    SingleFlight,
     Store,
     Timeout,
     Verdict,
@@ -110,6 +113,31 @@ def test_pipelines_nest() -> None:
     assert isinstance(nested.policies[0], Timeout)
 
 
+def test_caches() -> None:
+    cache = one({"type": "cache", "ttl": 60, "stale_for": 5.5, "ignore": ["self"], "max_entries": 10})
+    assert isinstance(cache, Cache)
+    assert (cache.rule.ttl, cache.rule.stale_for) == (60, 5.5)
+    assert isinstance(one({"type": "single_flight", "ignore": ["self"]}), SingleFlight)
+    store = MemoryStore()
+    shared = {"type": "cache", "ttl": 60, "name": "users", "in_store": True}
+    assert isinstance(one(shared, store), Cache)
+    with pytest.raises(ValueError, match="with other settings"):
+        one({**shared, "ttl": 61}, store)
+    assert "stale_for must be at least 0" in problem({"type": "cache", "ttl": 60, "stale_for": -1})
+
+
+def test_limits_with_names_and_dimensions() -> None:
+    rates = ["10/s", {"rate": "20000/min", "burst": 5000, "dimension": "tokens", "keyed": False, "name": "all"}]
+    limiter = one({"type": "rate_limiter", "rates": rates, "cost": {"requests": 1, "tokens": 7}})
+    assert isinstance(limiter, RateLimiter)
+    tokens = Limit("20000/min", burst=5000, dimension="tokens", keyed=False, name="all")
+    assert limiter.limits.all == (Limit("10/s"), tokens)
+    assert limiter.limits.rules[1].burst == 5000
+    assert "got 'token'" in problem({"type": "rate_limiter", "rates": rates, "cost": {"token": 1}})
+    with pytest.raises(ValidationError, match="dimension must be a non-empty string"):
+        one({"type": "rate_limiter", "rates": [{"rate": "1/s", "dimension": ""}]})
+
+
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
@@ -128,7 +156,7 @@ def test_pipelines_nest() -> None:
         ({"type": "rate_limiter", "rates": []}, "policies.0.rate_limiter.rates: List should have at least 1 item"),
         ({"type": "rate_limiter", "rates": ["fast"]}, "policies.0.rate_limiter: Value error, rate must look like"),
         ({"type": "fallback", "sources": []}, "policies.0.fallback.sources: List should have at least 1 item"),
-        ({"type": "cache"}, "policies.0: Input tag 'cache' found using 'type' does not match any of"),
+        ({"type": "saga"}, "policies.0: Input tag 'saga' found using 'type' does not match any of"),
         ({"type": "pipeline", "policies": [{"type": "timeout", "seconds": -1}]}, "policies.0.pipeline.policies.0.t"),
     ],
 )
@@ -186,6 +214,7 @@ async def test_build_takes_what_data_cannot_say() -> None:
 def test_every_plain_option_has_its_field_and_default(kind: str, make: type[Policy]) -> None:
     (model,) = [model for model in vars(settings_module)["_MODELS"] if model.__name__ == f"{make.__name__}Settings"]
     in_code = {"on", "on_result", "with_error", "random", "listeners", "store"}
+    in_code |= {"key", "weigh", "max_weight", "negative", "negative_result", "codec"}
     parameters = {
         name: parameter for name, parameter in inspect.signature(make).parameters.items() if name not in in_code
     }

@@ -28,6 +28,8 @@ POLICIES = {
     "bulkhead": resilience.Bulkhead,
     "rate_limiter": resilience.RateLimiter,
     "fallback": resilience.Fallback,
+    "cache": resilience.Cache,
+    "single_flight": resilience.SingleFlight,
     "pipeline": resilience.Pipeline,
 }
 ALL_EVENTS = sorted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from resilience.testing import VirtualClock
 from resilience.testing.virtual_time import Backend
 from tests.support.failures import DownError
 
-from .lateness import LATENESS
+from .lateness import LATENESS, late_wakes
 from .scripts import HORIZON, QUANTUM, Attempt, Caller, Script, spread
 from .world import World, describe, on_fast_path
 
@@ -253,10 +254,10 @@ def run(script: Script, backend: Backend, fused: bool, seen: Counter[str]) -> li
     before, build.fused = build.fused, fused
     _run._r.seed(0)  # trio shuffles what can run
     virtual = VirtualClock()
+    together = script.together and backend == "asyncio"  # under trio they would run in no order
     try:
-        with virtual.installed():
-            # Under trio, those who begin together run in no order.
-            stage = Stage(script, seen, script.together and backend == "asyncio")
+        with virtual.installed(), nullcontext() if together else late_wakes():
+            stage = Stage(script, seen, together)
             virtual.run(play, stage, backend=backend)
     finally:
         build.fused = before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
 import math
 import sys
 import threading
@@ -39,7 +38,7 @@ relaxed = settings(
 
 def sweep_of(function: Any) -> Sweep:
     """The sweep of a decorated function."""
-    sweep = inspect.getclosurevars(function).nonlocals["sweep"]
+    sweep = function.__globals__["sweep"]
     assert isinstance(sweep, Sweep)
     return sweep
 

@@ -169,10 +169,10 @@ class World:
             return Pipeline(*map(self._make, spec.inside), name="nested")
         mark = len(self.leaves)
         policy = _MAKERS[spec.kind](dict(spec.options), f"{spec.kind}{mark}", 1000 + mark)
-        if not self._together:
-            late(policy)
-        elif isinstance(policy, Timeout):
+        if self._together and isinstance(policy, Timeout):
             policy = Timeout(NEVER + policy.seconds, name=policy.name)
+        elif not self._together and isinstance(policy, Retry):
+            late(policy)
         self.leaves.append(policy)
         return policy
 
@@ -242,6 +242,7 @@ def _weigh(call: Call) -> int:
 
 
 def _price(call: Call) -> float:
+    assert isinstance(call.cost, int | float)
     return call.cost
 
 

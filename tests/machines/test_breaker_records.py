@@ -69,9 +69,25 @@ def test_the_rule_makes_the_window() -> None:
         ({"jitter": 1.5}, ValueError, "jitter must be at most 1, got 1.5"),
         ({"probes": 0}, ValueError, "probes must be at least 1, got 0"),
         ({"probe_lease": 0}, ValueError, "probe_lease must be greater than 0, got 0"),
+        ({"ramp": -1}, ValueError, "ramp must be at least 0, got -1"),
+        ({"ramp": math.inf}, ValueError, "ramp must be finite, got inf"),
+        ({"shared": "all"}, ValueError, "shared must be one of 'any', 'quorum', 'local', got 'all'"),
+        ({"quorum": 0}, ValueError, "quorum must be at least 1, got 0"),
+        ({"quorum": 0.5}, TypeError, "quorum must be an integer, got 0.5"),
+        (
+            {"quorum": 2, "shared": "any"},
+            ValueError,
+            "quorum can only be given with shared='quorum', got shared='any'",
+        ),
     ],
 )
 def test_bad_rules(options: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         BreakerRule(**options)
     assert str(caught.value) == message
+
+
+def test_the_share_grows_along_the_ramp() -> None:
+    rule = BreakerRule(ramp=10.0)
+    assert [rule.share(elapsed) for elapsed in (-5.0, 0.0, 5.0, 10.0, 11.0)] == [0.1, 0.1, 0.55, 1.0, 1.0]
+    assert BreakerRule().share(0.0) == 1.0

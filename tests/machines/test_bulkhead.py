@@ -40,6 +40,15 @@ def test_weights_count() -> None:
     assert machine.in_use == 2
 
 
+def test_what_somebody_else_has_granted_counts_even_beyond_the_limit() -> None:
+    machine = BulkheadMachine(2, queue=1)
+    machine.occupy(3)
+    assert not machine.try_acquire()
+    ticket = queued(machine)
+    assert machine.release(2) == [ticket]
+    assert machine.in_use == 2
+
+
 def test_the_queue_is_bounded() -> None:
     machine = full(queue=2)
     first, second = queued(machine), queued(machine)

@@ -42,7 +42,8 @@ def call(
 
 def small(**options: Any) -> CircuitBreakerMachine:
     """Opens at the first failure, for 5 s; three probes with leases of 30 s."""
-    return CircuitBreakerMachine(BreakerRule(**({"minimum_calls": 1} | options)))
+    defaults: dict[str, Any] = {"minimum_calls": 1}
+    return CircuitBreakerMachine(BreakerRule(**(defaults | options)))
 
 
 def opened(now: float = 0.0, draw: float = 0.0, **options: Any) -> CircuitBreakerMachine:
@@ -337,6 +338,65 @@ def test_leases_end_in_order_of_their_ends_even_if_the_clock_ran_backwards() -> 
     admitted(machine, 7.0)
     (transition,) = rejected(machine, 41.0).transitions
     assert transition.at == 40.0
+
+
+# Ramping up.
+
+
+def ramping(**options: Any) -> CircuitBreakerMachine:
+    """Closed by its probe at 10.0, for 10 s on its way to admit all calls."""
+    machine = opened(probes=1, ramp=10.0, **options)
+    (closed,) = call(machine, 10.0, SUCCESS)
+    assert (closed.new, machine.state_at(10.0), machine.admission) == (CLOSED, CLOSED, None)
+    return machine
+
+
+@pytest.mark.parametrize(("since", "share"), [(0.0, 0.1), (2.5, 0.325), (5.0, 0.55), (9.0, 0.91), (-3.0, 0.1)])
+def test_a_ramp_admits_its_share_evenly(since: float, share: float) -> None:
+    machine = ramping()
+    assert machine.metrics(10.0 + since).share == pytest.approx(share)
+    answers = [isinstance(machine.admit(10.0 + since), Admission) for _ in range(1000)]
+    assert answers[0], "the first call goes"
+    assert sum(answers) == pytest.approx(1000 * share, abs=1)
+    for start in range(0, 1000, 100):
+        assert sum(answers[start : start + 100]) == pytest.approx(100 * share, abs=1)
+
+
+def test_refusals_of_a_ramp_say_when_to_come_back() -> None:
+    machine = ramping()
+    admitted(machine, 10.0)
+    answer = rejected(machine, 10.0)
+    assert (answer.state, answer.retry_after, answer.transitions) == (CLOSED, 1.0, ())
+    machine = ramping()
+    admitted(machine, 19.5)
+    answers = [machine.admit(19.5) for _ in range(30)]
+    assert {answer.retry_after for answer in answers if isinstance(answer, Rejection)} == {0.5}
+
+
+def test_a_ramp_ends_and_its_calls_count_all_the_time() -> None:
+    machine = ramping(failure_rate=0.6)
+    early = admitted(machine, 10.0)
+    machine.record(11.0, early, SUCCESS, 1.0, 0.0)
+    assert machine.release(11.0, early) == ()
+    late = admitted(machine, 20.0)
+    assert machine.admission is late is early
+    assert machine.metrics(20.0) == BreakerMetrics(CLOSED, 3, 1, 0, 0, 0.0, 0, 0, 1.0)
+    machine.record(21.0, early, FAILURE, 1.0, 0.0)
+    (transition,) = machine.record(22.0, late, FAILURE, 1.0, 0.0)
+    assert transition.new is OPEN
+
+
+def test_a_ramp_that_fails_opens_again() -> None:
+    machine = ramping()
+    (transition,) = call(machine, 10.0, FAILURE)
+    assert (transition.old, transition.new) == (CLOSED, OPEN)
+    assert isinstance(machine.admit(12.0), Rejection)
+
+
+def test_reset_by_hand_admits_all_at_once() -> None:
+    machine = ramping()
+    assert machine.reset(11.0) == ()
+    assert [machine.admit(11.0) for _ in range(5)] == [machine.admission] * 5
 
 
 # By hand.

@@ -63,6 +63,10 @@ class Crowd:
         ({"mode": ""}, ValueError, "mode must be one of"),
         ({"max_keys": 0}, ValueError, "max_keys must be at least 1, got 0"),
         ({"store": MemoryStore()}, ValueError, "name is required with a store"),
+        ({"lease": 0.05}, ValueError, "lease must be at least 0.1, got 0.05"),
+        ({"lease": math.nan}, ValueError, "lease must be finite, got nan"),
+        ({"on_lost": "retry"}, ValueError, "on_lost must be one of 'ignore', 'cancel', got 'retry'"),
+        ({"on_outage": "panic"}, ValueError, "on_outage must be one of 'local', 'open', 'closed', got 'panic'"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -213,7 +217,8 @@ async def test_a_permit_given_to_a_waiter_that_is_cancelled_goes_to_the_next(eng
 
 async def test_heavy_calls_take_more_and_are_not_starved(engine: Engine) -> None:
     def weight(call: Call) -> int:
-        return int(call.cost)
+        assert isinstance(call.cost, int)
+        return call.cost
 
     bulkhead = Bulkhead(4, queue=9, weight=weight)
     async with Crowd(engine(bulkhead)) as crowd:

@@ -61,6 +61,10 @@ async def fail(protected: Any, times: int = 1, key: str = "") -> None:
         ({"jitter": 2}, ValueError, "jitter"),
         ({"probes": True}, TypeError, "probes must be an integer, got True"),
         ({"probe_lease": 0}, ValueError, "probe_lease"),
+        ({"ramp": -1}, ValueError, "ramp must be at least 0, got -1"),
+        ({"shared": "some"}, ValueError, "shared must be one of 'any', 'quorum', 'local', got 'some'"),
+        ({"quorum": 0}, ValueError, "quorum must be at least 1, got 0"),
+        ({"on_outage": "wait"}, ValueError, "on_outage must be one of 'local', 'open', 'closed', got 'wait'"),
         ({"mode": "maybe"}, ValueError, "mode must be one of 'enforce', 'shadow', 'off', got 'maybe'"),
         ({"max_keys": 0}, ValueError, "max_keys must be at least 1, got 0"),
         ({"on": 1}, TypeError, "on must be exception types"),
@@ -122,6 +126,51 @@ async def test_probes_close_it(engine: Engine) -> None:
     assert [event.generation for event in recorder.of(CircuitHalfOpened)] == [2]
     assert [event.generation for event in recorder.of(CircuitClosed)] == [3]
     assert breaker.metrics().calls == 0  # a new window
+
+
+async def test_after_closing_it_admits_a_share_that_grows_to_all(engine: Engine) -> None:
+    recorder = EventRecorder()
+    breaker = quick(probes=1, ramp=10.0, listeners=[recorder])
+    protected = engine(breaker)
+    await fail(protected, 2)
+    await anyio.sleep(5)
+    await protected.call(FaultScript("up"))
+    assert breaker.state() is BreakerState.CLOSED
+    shares: list[int] = []
+    for _ in range(4):
+        outcomes = [await protected.outcome(FaultScript("up")) for _ in range(100)]
+        shares.append(sum(outcome.ok for outcome in outcomes))
+        refusals = [outcome.error for outcome in outcomes if outcome.rejected]
+        assert {error.state for error in refusals if isinstance(error, CircuitOpenError)} <= {"closing"}
+        await anyio.sleep(4)
+    assert shares == [10, 46, 82, 100]
+    assert breaker.metrics().share == 1.0
+    assert breaker.metrics().calls == 4  # its window holds the last four
+    assert breaker.state() is BreakerState.CLOSED
+    assert breaker.rejected == len(recorder.of(CallRejected)) == 90 + 54 + 18
+
+
+async def test_a_refusal_of_a_ramp_is_an_open_circuit_for_those_who_are_refused(engine: Engine) -> None:
+    breaker = quick(name="db", probes=1, ramp=10.0)
+    protected = engine(breaker)
+    await fail(protected, 2)
+    await anyio.sleep(5)
+    await protected.call(FaultScript("up"))
+    await protected.call(FaultScript("up"))
+    with pytest.raises(CircuitOpenError, match="db is closing, try again in 1 s") as caught:
+        await protected.call(FaultScript("never"))
+    assert caught.value.retry_after == 1.0
+    await fail_when_admitted(protected)
+    assert breaker.state() is BreakerState.OPEN
+
+
+async def fail_when_admitted(protected: Any) -> None:
+    """Fail until the circuit has seen it: one call in ten is admitted."""
+    for _ in range(11):
+        outcome = await protected.outcome(FaultScript(DownError))
+        if not outcome.rejected:
+            return
+    raise AssertionError("no call was admitted")
 
 
 async def test_a_failing_probe_opens_it_for_longer_up_to_the_maximum(engine: Engine) -> None:

@@ -434,6 +434,9 @@ class Far:
         self._store = store
         self._state = state
 
+    def fleet(self) -> None:
+        return None
+
     async def acquire(self, key: str, costs: Sequence[float], max_wait: float) -> Booking:
         await self._store.reach()
         self._store.acquired += 1
@@ -513,7 +516,8 @@ async def test_outages_are_handled_as_told_reported_and_over(on_outage: Any, eng
     await protected.call(UP)
     store.up = False
     served = [(await protected.outcome(UP)).ok for _ in range(5)]
-    assert served.count(True) == {"local": 2, "open": 5, "closed": 0}[on_outage]
+    # Half the burst of four, less the one that the store has admitted just before.
+    assert served.count(True) == {"local": 1, "open": 5, "closed": 0}[on_outage]
     assert limiter.degraded
     for operation in (limiter.peek, limiter.refund, limiter.reset):
         with pytest.raises(StoreUnavailableError):

@@ -29,6 +29,7 @@ async def hammer(arguments: list[str]) -> dict[str, float]:
         limiter = store.limiter(LimiterSpec("hammer", (rule,)))
         await limiter.peek("one", (1,))
         await all_ready(url, prefix, processes)
+        began = time.time()  # as the server's own clock says, on this machine
         first = last = time.monotonic()  # one clock for all processes of a machine
         while time.monotonic() < first + seconds:
             booking = await limiter.acquire("one", (1,), max_wait)
@@ -37,7 +38,7 @@ async def hammer(arguments: list[str]) -> dict[str, float]:
                 admitted += 1
                 await asyncio.sleep(booking.decision.wait)
                 last = time.monotonic()
-    return {"admitted": admitted, "calls": calls, "first": first, "last": last}
+    return {"admitted": admitted, "calls": calls, "first": first, "last": last, "began": began, "ended": time.time()}
 
 
 async def all_ready(url: str, prefix: str, processes: float) -> None:

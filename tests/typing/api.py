@@ -24,6 +24,7 @@ from resilience import (
     Outcome,
     Pipeline,
     RateLimiter,
+    Reservation,
     Retry,
     Timeout,
 )
@@ -264,6 +265,13 @@ async def the_rest() -> None:
     assert_type(breaker.metrics(), BreakerMetrics)
     assert_type(bulkhead.in_use(), int)
     assert_type(await limiter.peek(key="eu", cost=2), Decision)
+    assert_type(await limiter.reserve(key="eu", cost={"requests": 1}), Reservation)
+    assert_type(await limiter.settle("id", actual={"requests": 2}), bool)
+    async with limiter.reservation(cost=5) as held:
+        assert_type(held, Reservation)
+        held.actual = "5"  # type: ignore[assignment]
+    await limiter.bind(cost={"requests": 1}).call(plain, 1)
+    await limiter.bind(cost={"requests": "1"}).call(plain, 1)  # type: ignore[dict-item]
     assert_type(Pipeline.standard(retry=retry, breaker=breaker), Pipeline)
     payments.listen(print)
     payments.listen("print")  # type: ignore[arg-type]

@@ -1,125 +1,53 @@
--- Last part of every script: the operations over all limits of a key, all or none (machines: decide.py).
+-- Last part of the scripts that decide: the operations over all limits of a key, all or none.
 --
--- An answer is text, its fields between commas: "1" or "0", wait, binding, remaining... and, where something was
--- booked, positions... . acquire answers request after request, with semicolons between; a refusal speaks for the
--- rest of its group. peek gives one answer; refund and reset return the number of keys they changed.
+-- acquire answers request after request, with semicolons between, and adds to what was booked the positions, and for
+-- what is booked ahead the positions before; a refusal speaks for the rest of its group. peek gives one answer; refund
+-- and reset return the number of keys they changed.
 
-local operation, now = ARGV[1], time(ARGV[2])
-local last = 2 -- the argument that was read last
-
-local function following()
-  last = last + 1
-  return ARGV[last]
-end
-
-local function read_rules()
-  local rules = {}
-  for i = 1, #KEYS do
-    local rule = {
-      key = KEYS[i],
-      limit = positive('limit', following()),
-      period = positive('period', following()),
-      burst = positive('burst', following()),
-    }
-    prepare(rule)
-    rules[i] = rule
-  end
-  return rules
-end
-
-local function read_costs(rules)
-  for i = 1, #rules do
-    local rule = rules[i]
-    rule.cost = positive('cost', following())
-    if rule.cost > rule.capacity then
-      refuse('cost must be at most ' .. text(rule.capacity) .. ', got ' .. text(rule.cost))
+-- Equal requests to a single limit, which are most: the same as below, without the detours of several limits.
+local function acquire_equal(rule, states, count, patience, answers)
+  local state, cost = states[1], rule.cost
+  for i = #answers + 1, #answers + count do
+    local delay = wait(rule, state, now, cost)
+    if delay > patience then
+      answers[i] = answer(false, delay, 1, {rule}, {state})
+      break
     end
-  end
-end
-
-local function read_states()
-  local states = {}
-  for i, key in ipairs(KEYS) do
-    states[i] = load(key) or false
-  end
-  return states
-end
-
-local function longest_wait(rules, states)
-  local longest, binding = 0, 1
-  for i = 1, #rules do
-    local own = wait(rules[i], states[i], now, rules[i].cost)
-    if own > longest then
-      longest, binding = own, i
+    local before = delay > 0 and undoable and ',' .. positions(states) or ''
+    state = take(rule, state, now, cost, delay)
+    states[1], rule.changed = state, true
+    if incremental then
+      store_changed({rule}, states)
     end
+    local lead = delay == 0 and '1,0,0,' or '1,' .. text(delay) .. ',0,'
+    answers[i] = lead .. text(remaining(rule, state, now)) .. ',' .. position(state) .. before
   end
-  return longest, binding
-end
-
-local function store(rule, state)
-  if state then
-    save(rule.key, state, keep(fresh_at(rule, state), now))
-  else
-    redis.call('DEL', rule.key)
-  end
-end
-
-local function store_all(rules, states)
-  for i = 1, #rules do
-    store(rules[i], states[i])
-  end
-end
-
-local function book(rules, states, delay)
-  for i = 1, #rules do
-    states[i] = take(rules[i], states[i], now, rules[i].cost, delay)
-  end
-  if incremental then
-    store_all(rules, states)
-  end
-end
-
-local function answer(allowed, delay, binding, rules, states)
-  local left = text(remaining(rules[1], states[1], now))
-  for i = 2, #rules do
-    left = left .. ',' .. text(remaining(rules[i], states[i], now))
-  end
-  if delay == 0 then
-    return (allowed and '1,0,0,' or '0,0,0,') .. left
-  end
-  return (allowed and '1,' or '0,') .. text(delay) .. ',' .. text(binding - 1) .. ',' .. left
-end
-
-local function positions(states)
-  local marks = position(states[1])
-  for i = 2, #states do
-    marks = marks .. ',' .. position(states[i])
-  end
-  return marks
 end
 
 -- One after the other, as if each had come alone at this moment; the states are loaded and saved once.
 local function acquire(rules, states)
-  local answers, n, booked = {}, 0, false
+  local answers = {}
   while ARGV[last + 1] do
     local count = number('count', following(), 1)
     local patience = number('max_wait', following(), -9e15)
     read_costs(rules)
+    if #rules == 1 then
+      acquire_equal(rules[1], states, count, patience, answers)
+      count = 0
+    end
     for _ = 1, count do
       local delay, binding = longest_wait(rules, states)
-      n = n + 1
+      local n = #answers + 1
       if delay > patience then -- nothing changes, so equal requests hear the same
         answers[n] = answer(false, delay, binding, rules, states)
         break
       end
+      local before = delay > 0 and undoable and ',' .. positions(states) or ''
       book(rules, states, delay)
-      answers[n] = answer(true, delay, binding, rules, states) .. ',' .. positions(states)
-      booked = true
+      answers[n] = answer(true, delay, binding, rules, states) .. ',' .. positions(states) .. before
     end
   end
-  if booked and not incremental then
-    store_all(rules, states)
-  end
+  store_changed(rules, states)
   return table.concat(answers, ';')
 end
 
@@ -129,30 +57,34 @@ local function peek(rules, states)
   return answer(delay <= 0, delay, binding, rules, states)
 end
 
--- Positions that are given must all still be the last: then nothing was booked after.
+-- Where a position is given it must still be the last: then nothing was booked there after.
 local function give_back(rules, states)
   read_costs(rules)
+  local marks, changed = {}, 0
   for i = 1, #rules do
-    local mark = following()
-    if mark ~= '' and (not states[i] or position(states[i]) ~= mark) then
-      return 0
-    end
+    marks[i] = following()
   end
   for i, rule in ipairs(rules) do
-    if states[i] then
-      store(rule, refund(rule, states[i], now, rule.cost))
+    local state, before = states[i], following()
+    if state and rule.cost > 0 and (marks[i] == '' or position(state) == marks[i]) then
+      if before then
+        store(rule, state_at(before))
+      else
+        store(rule, refund(rule, state, now, rule.cost))
+      end
+      changed = changed + 1
     end
   end
-  return #KEYS
+  return changed
 end
 
 if operation == 'reset' then
   return redis.call('DEL', unpack(KEYS))
 elseif operation == 'acquire' then
-  return acquire(read_rules(), read_states())
+  return acquire(read_rules(#KEYS), read_states(#KEYS))
 elseif operation == 'peek' then
-  return peek(read_rules(), read_states())
+  return peek(read_rules(#KEYS), read_states(#KEYS))
 elseif operation == 'refund' then
-  return give_back(read_rules(), read_states())
+  return give_back(read_rules(#KEYS), read_states(#KEYS))
 end
 refuse('operation is unknown: ' .. tostring(operation))

@@ -1,10 +1,15 @@
 -- First part of every script: numbers in and out, and the time.
 --
--- KEYS  one per limit, all in one slot
+-- KEYS  one per limit, all in one slot; for reserve and settle then that of the reservation
 -- ARGV  operation, now, then three per limit: limit, period, burst; then
 --         acquire  groups of equal requests in order of arrival: how many, max_wait, one cost per limit
 --         peek     one cost per limit
---         refund   one cost per limit, one position per limit ("" refunds whatever was booked after)
+--         refund   one cost per limit, one position per limit ("" refunds whatever was booked after) and, to undo
+--                  what is booked ahead, one position before per limit
+--         observe  two per limit: what remains elsewhere, and after how long there is more
+--         drain    one per limit: how long nothing is to fit
+--         reserve  one cost per limit, max_wait, how long an id is remembered
+--         settle   how long an id is remembered, "1" if it is known to have been reserved, one actual cost per limit
 --
 -- Times are microseconds. Numbers travel as %.17g text: replies truncate numbers, tostring loses digits.
 
@@ -63,6 +68,9 @@ end
 -- Whether a state in hand says how the stored one changes, so that every step is stored before the next.
 local incremental = false
 
+-- Whether what is booked ahead can be undone by the position before; else it is refunded.
+local undoable = true
+
 -- States of plain numbers are one string, separated by spaces.
 local function load_numbers(key)
   local stored = redis.call('GET', key)
@@ -72,6 +80,18 @@ local function load_numbers(key)
   local state = {}
   for word in string.gmatch(stored, '%S+') do
     state[#state + 1] = number('state of ' .. key, word, -math.huge)
+  end
+  return state
+end
+
+-- The position of such a state says all of it.
+local function state_at(position)
+  if position == '' then
+    return nil
+  end
+  local state = {}
+  for word in string.gmatch(position, '%S+') do
+    state[#state + 1] = number('position', word, -math.huge)
   end
   return state
 end

@@ -32,6 +32,26 @@ local function refund(rule, state, now, cost)
   return arrival > now and {arrival} or nil
 end
 
+local function charge(rule, state, now, amount)
+  return take(rule, state, now, amount, 0)
+end
+
+local function drain(rule, state, now, delay)
+  local empty = now + delay + rule.tolerance
+  return (not state or state[1] < empty) and {empty} or state
+end
+
+local function observe(rule, state, now, left, reset_after)
+  if left <= 0 then
+    return drain(rule, state, now, reset_after)
+  end
+  if left >= rule.burst then
+    return state
+  end
+  local lowered = now + (rule.tolerance - left * rule.interval)
+  return (not state or state[1] < lowered) and {lowered} or state
+end
+
 local function remaining(rule, state, now)
   if not state or state[1] <= now then
     return rule.burst

@@ -27,6 +27,19 @@ local function refund(rule, state, now, cost)
   return following > now and {following} or nil
 end
 
+local function charge(rule, state, now, amount)
+  return take(rule, state, now, amount, 0)
+end
+
+local function drain(rule, state, now, delay)
+  local following = now + (delay > rule.interval and delay or rule.interval)
+  return (not state or state[1] < following) and {following} or state
+end
+
+local function observe(rule, state, now, left, reset_after)
+  return left <= 0 and drain(rule, state, now, reset_after) or state
+end
+
 local function remaining(rule, state, now)
   return (not state or state[1] <= now) and rule.capacity or 0
 end

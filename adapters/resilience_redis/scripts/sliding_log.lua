@@ -5,7 +5,7 @@
 -- `count` of entries and the newest one (`last`, `units`); a new state also says how the list has to change:
 -- `dropped` entries at the old end, `popped` at the new end, then `pushed`.
 
-incremental = true
+incremental, undoable = true, false
 
 local function prepare(rule)
   rule.capacity = rule.limit
@@ -137,6 +137,36 @@ local function remaining(rule, state, now)
     total = total - units
   end
   return rule.limit
+end
+
+local function charge(rule, state, now, amount)
+  local periods = math.ceil(amount / rule.limit) - 1
+  local rest = amount - periods * rule.limit
+  local log = take(rule, state, now, rest, wait(rule, state, now, rest))
+  if periods <= 0 then
+    return log
+  end
+  local moment = log.last + periods * rule.period
+  return {
+    total = log.total, count = 1, last = moment, units = log.total,
+    dropped = state and state.count or 0, popped = 0, pushed = {{moment, log.total}},
+  }
+end
+
+local function drain(rule, state, now, delay)
+  local left = delay <= 0 and remaining(rule, state, now) or 0
+  if state and left <= 0 and (delay <= 0 or state.last >= now + delay) then
+    return state
+  end
+  return take(rule, state, now, left, delay)
+end
+
+local function observe(rule, state, now, left, reset_after)
+  if left <= 0 then
+    return drain(rule, state, now, reset_after)
+  end
+  local surplus = remaining(rule, state, now) - left
+  return surplus > 0 and take(rule, state, now, surplus, 0) or state
 end
 
 local function fresh_at(rule, state)

@@ -40,6 +40,31 @@ local function refund(rule, state, now, cost)
   return tokens_at(rule, refunded, now) < rule.burst and refunded or nil
 end
 
+local function charge(rule, state, now, amount)
+  return take(rule, state, now, amount, 0)
+end
+
+local function lowered(rule, state, now, most)
+  if state and tokens_at(rule, state, now) <= most then
+    return state
+  end
+  return {most, (not state or now > state[2]) and now or state[2]}
+end
+
+local function drain(rule, state, now, delay)
+  return lowered(rule, state, now, 0 - delay * rule.rate)
+end
+
+local function observe(rule, state, now, left, reset_after)
+  if left <= 0 then
+    return drain(rule, state, now, reset_after)
+  end
+  if left >= tokens_at(rule, state, now) then
+    return state
+  end
+  return lowered(rule, state, now, left)
+end
+
 local function remaining(rule, state, now)
   local tokens = tokens_at(rule, state, now)
   return tokens > 0 and tokens or 0

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 import httpx2
 
 from resilience import Decision, Store
-from resilience.limiter_state import Booking, LimiterSpec, LocalLimiter, RemoteLimiter
+from resilience.limiter_state import Booking, Fleet, LimiterSpec, LocalLimiter, RemoteLimiter
 
 from .plan import DUE_HEADER
 
@@ -41,6 +41,9 @@ class DueStore(Store):
 class _DueLimiter:
     def __init__(self, limiter: RemoteLimiter, clock: Clock) -> None:
         self._limiter, self._clock = limiter, clock
+
+    def fleet(self) -> Fleet | None:
+        return self._limiter.fleet()
 
     async def acquire(self, key: str, costs: Sequence[float], max_wait: float) -> Booking:
         asked = self._clock()  # before the answer: the store decides later than this

@@ -10,7 +10,7 @@ from resilience.machines.rate_limiter.decide import Decision, decide, decide_one
 from resilience.machines.rate_limiter.fixed_window import FixedWindow
 from resilience.machines.rate_limiter.gcra import GCRA
 from resilience.machines.rate_limiter.leaky_bucket import LeakyBucket
-from resilience.machines.rate_limiter.rule import Rule, check_cost
+from resilience.machines.rate_limiter.rule import Rule, check_cost, check_costs
 from resilience.machines.rate_limiter.sliding_log import SlidingLog
 from resilience.machines.rate_limiter.sliding_window import SlidingWindow
 from resilience.machines.rate_limiter.token_bucket import TokenBucket
@@ -25,6 +25,7 @@ __all__ = [
     "SlidingWindow",
     "TokenBucket",
     "check_cost",
+    "check_costs",
     "decide",
     "decide_one",
     "peek",

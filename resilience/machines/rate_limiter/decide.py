@@ -3,7 +3,8 @@
     decision, states = decide(rules, states, now, costs=(1, 1800), max_wait=2.0)
 
 The longest wait counts. If it is not longer than `max_wait` every limit books its cost for that same
-moment; otherwise none books anything, so a refusal changes nothing and costs nothing.
+moment; otherwise none books anything, so a refusal changes nothing and costs nothing. A limit whose cost is 0
+takes no part: it is neither asked nor booked.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Decision(NamedTuple):
     wait: float
     """Until the permit is valid (0.0: now) or, when refused, until a new try has a chance."""
     binding: int
-    """The index of the limit that has the longest wait; 0 when none has to wait."""
+    """The index of the limit that binds, which has the longest wait; 0 when none has to wait."""
     remaining: tuple[float, ...]
     """Units that each limit could still give right now, after this decision."""
 
@@ -45,8 +46,11 @@ def decide(
     wait, binding = longest_wait(rules, states, now, costs)
     allowed = wait <= max_wait
     if allowed:
-        states = [rule.take(state, now, cost, wait) for rule, state, cost in zip(rules, states, costs, strict=True)]
-    return Decision(allowed, wait, binding, _remaining(rules, states, now)), states
+        states = [
+            rule.take(state, now, cost, wait) if cost else state
+            for rule, state, cost in zip(rules, states, costs, strict=True)
+        ]
+    return Decision(allowed, wait, binding, left_over(rules, states, now)), states
 
 
 def decide_one(rule: Rule[S], state: S | None, now: float, cost: float, max_wait: float) -> tuple[Decision, S | None]:
@@ -61,7 +65,7 @@ def decide_one(rule: Rule[S], state: S | None, now: float, cost: float, max_wait
 def peek(rules: Sequence[Rule[S]], states: Sequence[S | None], now: float, costs: Sequence[float]) -> Decision:
     """Return what `decide` would find for `max_wait=0`, with what remains before it: nothing is booked."""
     wait, binding = longest_wait(rules, states, now, costs)
-    return Decision(wait <= 0.0, wait, binding, _remaining(rules, states, now))
+    return Decision(wait <= 0.0, wait, binding, left_over(rules, states, now))
 
 
 def longest_wait(
@@ -70,11 +74,12 @@ def longest_wait(
     """Return the longest wait of all limits and the index of the first one that has it."""
     wait, binding = 0.0, 0
     for index, (rule, state, cost) in enumerate(zip(rules, states, costs, strict=True)):
-        own = rule.wait(state, now, cost)
+        own = rule.wait(state, now, cost) if cost else 0.0
         if own > wait:
             wait, binding = own, index
     return wait, binding
 
 
-def _remaining(rules: Sequence[Rule[S]], states: Sequence[S | None], now: float) -> tuple[float, ...]:
+def left_over(rules: Sequence[Rule[S]], states: Sequence[S | None], now: float) -> tuple[float, ...]:
+    """Return what remains of every limit right now."""
     return tuple(rule.remaining(state, now) for rule, state in zip(rules, states, strict=True))

@@ -71,6 +71,24 @@ class GCRA(BurstRule):
         state -= cost * self.interval
         return state if state > now else None
 
+    def charge(self, state: float | None, now: float, amount: float) -> float:
+        """Return the arrival time that follows `amount` units, however far ahead."""
+        return self.take(state, now, amount, 0.0)
+
+    def drain(self, state: float | None, now: float, seconds: float) -> float:
+        """Return the arrival time of a bucket that is empty until `now + seconds` and fills from then on."""
+        empty = now + seconds + self.tolerance
+        return empty if state is None or state < empty else state
+
+    def observe(self, state: float | None, now: float, remaining: float, reset_after: float) -> float | None:
+        """Return the arrival time at which no more than `remaining` units conform."""
+        if remaining <= 0.0:
+            return self.drain(state, now, reset_after)
+        if remaining >= self.burst:
+            return state
+        lowered = now + (self.tolerance - remaining * self.interval)
+        return lowered if state is None or state < lowered else state
+
     def remaining(self, state: float | None, now: float) -> float:
         """Return the units that conform right now."""
         if state is None or state <= now:

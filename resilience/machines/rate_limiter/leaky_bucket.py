@@ -49,6 +49,19 @@ class LeakyBucket(BaseRule):
         state -= cost * self.interval
         return state if state > now else None
 
+    def charge(self, state: float | None, now: float, amount: float) -> float:
+        """Return when the next may go after `amount` units that went now."""
+        return self.take(state, now, amount, 0.0)
+
+    def drain(self, state: float | None, now: float, seconds: float) -> float:
+        """Return when the next may go: in so many seconds, or as if one unit had just gone."""
+        following = now + (seconds if seconds > self.interval else self.interval)
+        return following if state is None or state < following else state
+
+    def observe(self, state: float | None, now: float, remaining: float, reset_after: float) -> float | None:
+        """Return when the next may go; a pacer knows no number of units but none."""
+        return self.drain(state, now, reset_after) if remaining <= 0.0 else state
+
     def remaining(self, state: float | None, now: float) -> float:
         """Return the largest cost that may go right now: everything or nothing."""
         return self.capacity if state is None or state <= now else 0.0

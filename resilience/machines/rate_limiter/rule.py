@@ -16,6 +16,7 @@ was booked stays booked, permits only come later.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from resilience._validate import positive
@@ -24,6 +25,9 @@ S = TypeVar("S")
 
 MAX_RATE = 1_000_000.0
 """Units per second above which a double can no longer tell two permits apart at epoch microseconds."""
+
+OPEN = 0.0
+"""In a window that was never drained, the moment before which nothing fits."""
 
 _PLAIN = (int, float)
 
@@ -63,6 +67,37 @@ class Rule(Protocol[S]):
 
     def refund(self, state: S | None, now: float, cost: float) -> S | None:
         """Return the state with `cost` units given back: never better than fresh."""
+        ...
+
+    def undo(self, state: S | None, before: S | None, now: float, cost: float) -> S | None:
+        """Return the state without its last booking, which is not valid yet; `before` is the state it was made on.
+
+        Not `refund`: another limit may have put that booking far ahead of where this one had room.
+        """
+        ...
+
+    def charge(self, state: S | None, now: float, amount: float) -> S:
+        """Return the state with `amount` units taken without asking: what is not there becomes a debt.
+
+        The amount may be above `capacity`; a debt is paid back at the rate, by those who come after.
+        """
+        ...
+
+    def drain(self, state: S | None, now: float, seconds: float) -> S:
+        """Return the state in which nothing remains and nothing fits before `now + seconds`.
+
+        Bookings already made stand. With 0 seconds everything that remains is gone, and comes back as the
+        algorithm has it.
+        """
+        ...
+
+    def observe(self, state: S | None, now: float, remaining: float, reset_after: float) -> S | None:
+        """Return the state after somebody else, who keeps the same limit, said what remains there.
+
+        It only ever lowers what remains here, and never raises it: calls that were booked here may still be on
+        their way, uncounted there, and an old answer may come late. If nothing remains, nothing fits before
+        `now + reset_after`. The same state comes back when it is not changed.
+        """
         ...
 
     def remaining(self, state: S | None, now: float) -> float:
@@ -112,6 +147,10 @@ class BaseRule:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._arguments()
 
+    def undo(self, state: Any, before: Any, now: float, cost: float) -> Any:
+        """Return the state before the last booking: whatever passed since, it means the same."""
+        return before
+
     def _arguments(self) -> tuple[float, ...]:
         return (self.limit, self.period)
 
@@ -143,6 +182,20 @@ def check_cost(rule: Rule[Any], cost: float) -> float:
     if positive("cost", cost) > rule.capacity:
         raise ValueError(f"cost must be at most {rule.capacity:g}, the most ever admitted, got {cost!r}")
     return cost
+
+
+def check_costs(rules: Sequence[Rule[Any]], costs: Sequence[float]) -> None:
+    """Check a cost for each rule: 0 is a limit that takes no part, but one at least must.
+
+    Raises ValueError or TypeError as `check_cost` does.
+    """
+    charged = False
+    for rule, cost in zip(rules, costs, strict=True):
+        if type(cost) not in _PLAIN or cost != 0:
+            check_cost(rule, cost)
+            charged = True
+    if not charged:
+        raise ValueError(f"cost must be greater than 0 for one limit at least, got {', '.join(map(repr, costs))}")
 
 
 def check_limit(limit: float, period: float) -> tuple[float, float]:

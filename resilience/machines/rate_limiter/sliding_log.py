@@ -56,6 +56,34 @@ class SlidingLog(BaseRule):
             return total + cost, *kept[:-2], moment, kept[-1] + cost
         return total + cost, *kept, moment, cost
 
+    def undo(self, state: Log | None, before: Log | None, now: float, cost: float) -> Log | None:
+        """Return the log without its newest `cost` units; its place in line stays, as after a refund."""
+        return self.refund(state, now, cost)  # a list on a server has let go of what was too old for that booking
+
+    def charge(self, state: Log | None, now: float, amount: float) -> Log:
+        """Return the log with `amount` at the first moment it fits: each whole limit of it is a period later."""
+        periods = math.ceil(amount / self.limit) - 1
+        rest = amount - periods * self.limit
+        log = self.take(state, now, rest, self.wait(state, now, rest))
+        if periods <= 0:
+            return log
+        # The newest entry takes the others in, a few periods on: that can only delay what follows.
+        return log[0], log[-2] + periods * self.period, log[0]
+
+    def drain(self, state: Log | None, now: float, seconds: float) -> Log:
+        """Return the log with an empty entry at `now + seconds`; for 0 seconds, with one for all that remains."""
+        left = self.remaining(state, now) if seconds <= 0.0 else 0.0
+        if state is not None and left <= 0.0 and (seconds <= 0.0 or state[-2] >= now + seconds):
+            return state
+        return self.take(state, now, left, seconds)
+
+    def observe(self, state: Log | None, now: float, remaining: float, reset_after: float) -> Log | None:
+        """Return the log with an entry for what somebody else has counted and we have not."""
+        if remaining <= 0.0:
+            return self.drain(state, now, reset_after)
+        surplus = self.remaining(state, now) - remaining
+        return self.take(state, now, surplus, 0.0) if surplus > 0.0 else state
+
     def refund(self, state: Log | None, now: float, cost: float) -> Log | None:
         """Return the log without its newest `cost` units; bookings after them still come after them."""
         if state is None:

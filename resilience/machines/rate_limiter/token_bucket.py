@@ -66,6 +66,28 @@ class TokenBucket(BurstRule):
         state = state[0] + cost, state[1]
         return state if self._tokens(state, now) < self.burst else None
 
+    def charge(self, state: Bucket | None, now: float, amount: float) -> Bucket:
+        """Return the bucket less `amount`, as a debt where it has not as much."""
+        return self.take(state, now, amount, 0.0)
+
+    def drain(self, state: Bucket | None, now: float, seconds: float) -> Bucket:
+        """Return the bucket with as much debt as drips in until `now + seconds`."""
+        return self._lowered(state, now, 0.0 - seconds * self.rate)
+
+    def observe(self, state: Bucket | None, now: float, remaining: float, reset_after: float) -> Bucket | None:
+        """Return the bucket with at most `remaining` tokens."""
+        if remaining <= 0.0:
+            return self.drain(state, now, reset_after)
+        if remaining >= self._tokens(state, now):
+            return state
+        return self._lowered(state, now, remaining)
+
+    def _lowered(self, state: Bucket | None, now: float, most: float) -> Bucket:
+        """Return the bucket with at most so many tokens."""
+        if state is not None and self._tokens(state, now) <= most:
+            return state
+        return most, now if state is None or now > state[1] else state[1]
+
     def remaining(self, state: Bucket | None, now: float) -> float:
         """Return the balance, 0 when in debt."""
         tokens = self._tokens(state, now)

@@ -9,15 +9,21 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from resilience.machines.rate_limiter import decide, peek
+from resilience.machines.rate_limiter.reserve import Record, reserve, settle
 from resilience.machines.rate_limiter.rule import text
-from resilience_redis.scripts import script_for
+from resilience_redis.scripts import Script, ledger_for, script_for
 from tests.support.rules import ALGORITHMS, LONG, AnyRule, make_rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from resilience.machines.rate_limiter import Decision
+
 STEPS = 30
 NEVER = 9e15
+TTL = "600000000"
+LEDGER = ("observe", "drain", "reserve", "settle")
+IDS = 3
 
 
 class Step(NamedTuple):
@@ -28,6 +34,10 @@ class Step(NamedTuple):
     shares: tuple[float, ...]
     max_wait: float
     mark: int | None
+    id: int = 0
+    amounts: tuple[float | None, ...] = ()
+    """Of limits: what remains, the seconds of a drain, the actual cost."""
+    known: bool = False
 
 
 class Limit(NamedTuple):
@@ -44,7 +54,7 @@ limits = st.builds(
 )
 steps = st.builds(
     Step,
-    st.sampled_from(["acquire"] * 6 + ["peek", "refund", "refund", "reset"]),
+    st.sampled_from(["acquire"] * 6 + ["peek", "refund", "refund", "reset", *LEDGER, "reserve", "settle"]),
     st.one_of(
         st.integers(0, 1000),
         st.integers(0, 400_000),
@@ -52,9 +62,12 @@ steps = st.builds(
         st.integers(-2_000_000, 0),
         st.just(0),
     ),
-    st.tuples(*[st.sampled_from([0.001, 0.1, 0.3, 0.5, 1.0])] * 3),
+    st.tuples(*[st.sampled_from([0.0, 0.001, 0.1, 0.3, 0.5, 1.0])] * 3),
     st.sampled_from([0.0, 0.0, 100.0, 250_000.0, 1e6, 1e8, NEVER]),
     st.sampled_from([None, 0, 0, 1, 3]),
+    st.integers(0, IDS - 1),
+    st.tuples(*[st.sampled_from([None, 0.0, 0.0, 0.3, 1.0, 2.0, 7.7, 50.0, 4321.0])] * 3),
+    st.booleans(),
 )
 
 
@@ -62,7 +75,7 @@ acquires = st.builds(
     Step,
     st.just("acquire"),
     st.one_of(st.integers(0, 400_000), st.integers(0, 3_000_000), st.integers(-1_000_000, 0)),
-    st.tuples(*[st.sampled_from([0.001, 0.001, 0.1, 0.3, 1.0])] * 3),
+    st.tuples(*[st.sampled_from([0.0, 0.001, 0.001, 0.1, 0.3, 1.0])] * 3),
     st.sampled_from([-1.0, 0.0, 0.0, 250_000.0, 1e6, NEVER]),
     st.none(),
 )
@@ -74,13 +87,27 @@ class Model:
     def __init__(self, rules: Sequence[AnyRule]) -> None:
         self.rules = rules
         self.states: list[Any] = [None] * len(rules)
-        self.marks: list[list[str]] = []
+        # The stamps of bookings: their positions, and of those ahead the positions and states before.
+        self.marks: list[tuple[list[str], list[str], list[Any]]] = []
+        self.records: list[Record | None] = [None] * IDS
 
     def costs(self, step: Step) -> list[float]:
-        """Whole units mostly, fractions sometimes, never more than fits."""
+        """Whole units mostly, fractions sometimes, never more than fits; not all of them 0."""
+        shares = step.shares[: len(self.rules)]
+        if not any(shares):
+            shares = (1.0, *shares[1:])
         return [
-            max(1.0, int(share * rule.capacity)) if share != 0.1 else 0.1
-            for rule, share in zip(self.rules, step.shares, strict=False)
+            share if share in (0.0, 0.1) else max(1.0, int(share * rule.capacity))
+            for rule, share in zip(self.rules, shares, strict=True)
+        ]
+
+    def amounts(self, step: Step) -> list[float | None]:
+        """Units; or for a drain the time in which so many come."""
+        if step.operation != "drain":
+            return list(step.amounts[: len(self.rules)])
+        return [
+            None if amount is None else amount * rule.period / rule.limit
+            for rule, amount in zip(self.rules, step.amounts, strict=False)
         ]
 
     def positions(self) -> list[str]:
@@ -89,19 +116,24 @@ class Model:
             for rule, state in zip(self.rules, self.states, strict=True)
         ]
 
-    def stamp(self, step: Step) -> list[str]:
+    def stamp(self, step: Step) -> tuple[list[str], list[str], list[Any]]:
         if step.mark is None or step.mark >= len(self.marks):
-            return [""] * len(self.rules)
+            return [""] * len(self.rules), [], []
         return self.marks[-1 - step.mark]
 
     def apply(self, step: Step, now: float) -> str | int:
         costs = self.costs(step)
+        if step.operation in LEDGER:
+            return self.account(step, now)
         if step.operation == "acquire":
+            before, states_before = self.positions(), self.states
             decision, states = decide(self.rules, self.states, now, costs, step.max_wait)
             self.states = list(states)
             marks = self.positions() if decision.allowed else []
+            undoable = decision.wait > 0 and self.rules[0].algorithm != "sliding_log"
             if marks:
-                self.marks.append(marks)
+                self.marks.append((marks, before, states_before) if undoable else (marks, [], []))
+                marks = marks + self.marks[-1][1]
             event(f"allowed {decision.allowed}, waits {decision.wait > 0}")
         elif step.operation == "peek":
             decision, marks = peek(self.rules, self.states, now, costs), []
@@ -111,18 +143,60 @@ class Model:
             held = sum(state is not None for state in self.states)
             self.states = [None] * len(self.rules)
             return held
-        numbers = (decision.wait, decision.binding, *decision.remaining)
-        return ",".join(("1" if decision.allowed else "0", *map(text, numbers), *marks))
+        return ",".join((_said(decision), *marks))
 
     def refund(self, step: Step, now: float, costs: list[float]) -> int:
-        stamp = self.stamp(step)
-        for mark, position in zip(stamp, self.positions(), strict=True):
-            if mark not in ("", position):
-                return 0
-        self.states = [
-            rule.refund(state, now, cost) for rule, state, cost in zip(self.rules, self.states, costs, strict=True)
-        ]
-        return len(self.rules)
+        changed = 0
+        marks, _, before = self.stamp(step)
+        for index, (mark, position) in enumerate(zip(marks, self.positions(), strict=True)):
+            rule, state, cost = self.rules[index], self.states[index], costs[index]
+            if state is not None and cost and mark in ("", position):
+                undone = before and rule.undo(state, before[index], now, cost)
+                self.states[index] = undone if before else rule.refund(state, now, cost)
+                changed += 1
+        return changed
+
+    def account(self, step: Step, now: float) -> str | int:
+        """What the ledger script does."""
+        amounts, known = self.amounts(step), self.records[step.id]
+        if step.operation == "reserve":
+            costs = self.costs(step)
+            decision, states, record = reserve(self.rules, self.states, known, now, costs, step.max_wait)
+            self.states, self.records[step.id] = list(states), record
+            event(f"reserved {decision.allowed}, again {known is not None}")
+            if record is None:
+                return _said(decision)
+            return f"{_said(decision)};{record.settled:d},{','.join(map(text, record.costs))}"
+        if step.operation == "settle":
+            settled, states, record = settle(self.rules, self.states, known, now, amounts, step.known)
+            self.states, self.records[step.id] = list(states), record
+            event(f"settled {settled}, reserved {known is not None}")
+            return int(settled)
+        changed = 0
+        for index, (rule, amount) in enumerate(zip(self.rules, amounts, strict=True)):
+            if amount is not None:
+                before = self.states[index]
+                if step.operation == "drain":
+                    self.states[index] = rule.drain(before, now, amount)
+                else:
+                    self.states[index] = rule.observe(before, now, amount, step.max_wait)
+                changed += self.states[index] is not before
+        return changed
+
+
+def _said(decision: Decision) -> str:
+    numbers = (decision.wait, decision.binding, *decision.remaining)
+    return ",".join(("1" if decision.allowed else "0", *map(text, numbers)))
+
+
+def _record(record: Record | None, algorithm: str) -> str | None:
+    """A record as the server keeps it; the state of a log before is nothing that it could go back to."""
+    if record is None:
+        return None
+    kept = (*record.marks, *(record.before if algorithm != "sliding_log" else ()))
+    marks = [_words(cast("Any", mark)) if mark is not None else "" for mark in kept]
+    numbers = (record.settled, record.valid_at, record.binding, *record.costs)
+    return ",".join((*map(text, numbers), *marks))
 
 
 def _words(numbers: float | Sequence[float]) -> str:
@@ -141,8 +215,18 @@ def arguments(model: Model, steps: Sequence[Step], now: int, counts: Sequence[in
         said += [text(rule.limit), text(rule.period), text(rule.burst)]
     for step, count in zip(steps, counts, strict=True):
         said += [str(count), text(step.max_wait)] if step.operation == "acquire" else []
-        said += map(text, model.costs(step))
-        said += model.stamp(step) if step.operation == "refund" else []
+        amounts = ["" if amount is None else text(amount) for amount in model.amounts(step)]
+        if step.operation == "observe":
+            said += [each for amount in amounts for each in (amount, amount and text(step.max_wait))]
+        elif step.operation == "drain":
+            said += amounts
+        elif step.operation == "settle":
+            said += [TTL, f"{step.known:d}", *amounts]
+        else:
+            said += map(text, model.costs(step))
+        said += [text(step.max_wait), TTL] if step.operation == "reserve" else []
+        marks, before, _ = model.stamp(step)
+        said += [*marks, *before] if step.operation == "refund" else []
     return said
 
 
@@ -156,8 +240,12 @@ def _decoded(reply: Any) -> Any:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_lua_and_python_agree(algorithm: str, plain_redis: Any, redis_prefix: str) -> None:
-    script = script_for(algorithm)
-    plain_redis.script_load(script.source)
+    scripts: dict[str, Script] = {
+        "": script_for(algorithm),
+        **dict.fromkeys(LEDGER, ledger_for(algorithm)),
+    }
+    for each in scripts.values():
+        plain_redis.script_load(each.source)
     runs = 0
 
     @settings(
@@ -181,8 +269,13 @@ def test_lua_and_python_agree(algorithm: str, plain_redis: Any, redis_prefix: st
         with plain_redis.pipeline(transaction=False) as pipeline:
             for step in history:
                 now += step.elapsed
-                pipeline.execute_command(*script.by_sha(keys, arguments(model, [step], now)))
+                script = scripts.get(step.operation, scripts[""])
+                record = [f"{keys[0]}:{step.id}"] if step.operation in ("reserve", "settle") else []
+                pipeline.execute_command(*script.by_sha(keys + record, arguments(model, [step], now)))
                 expected.append(model.apply(step, float(now)))
+                for key in record:
+                    pipeline.get(key)
+                    expected.append(_record(model.records[step.id], algorithm))
                 for key, state in zip(keys, model.states, strict=True):
                     if algorithm == "sliding_log":
                         pipeline.lrange(key, 0, -1)

@@ -25,7 +25,7 @@ from resilience_redis import RedisStore
 from resilience_redis.scripts import script_for
 from resilience_redis.server import Server, find_server, start_server
 from tests.support.redis import sync_client
-from tests.support.rules import ALGORITHMS, LONG, make_rule, promise
+from tests.support.rules import ALGORITHMS, LONG, AnyRule, make_rule, promise
 
 PROCESSES = 8
 
@@ -41,11 +41,10 @@ def hammered(url: str, prefix: str, *numbers: object) -> list[dict[str, float]]:
 @pytest.mark.parametrize(
     ("algorithm", "rate", "burst", "max_wait"),
     [
-        ("gcra", 200, 20, 0.0),
-        ("gcra", 200, 20, 0.5),
-        ("gcra", 200, 400, 0.0),
-        ("token_bucket", 200, 20, 0.0),
-        ("sliding_log", 200, 200, 0.0),
+        # A burst of 1 cannot be kept busy by callers that do not wait: they miss the moment it is there.
+        *((algorithm, 200, burst, 0.5) for algorithm in ("gcra", "token_bucket") for burst in (1, 20)),
+        *((algorithm, 200, burst, 0.0) for algorithm in ("gcra", "token_bucket") for burst in (20, 90, 400, 2000)),
+        *((algorithm, 200, 200, 0.0) for algorithm in ("fixed_window", "sliding_window", "sliding_log")),
         ("leaky_bucket", 50, 1, 0.5),
     ],
 )
@@ -63,10 +62,26 @@ def test_eight_processes_get_exactly_what_one_limit_allows(
     rule = make_rule(algorithm, rate, 1.0, burst)
     # The callers' clocks enclose the server's: they all try for `seconds`, and the last answer came later.
     least, most = 0.99 * promise(rule, seconds), promise(rule, lasted)
+    if algorithm in ("fixed_window", "sliding_window", "sliding_log"):  # what they give depends on when one begins
+        least = 0.99 * overload(rule, max(each["began"] for each in results), min(each["ended"] for each in results))
+        most = overload(rule, min(each["began"] for each in results), max(each["ended"] for each in results)) + 1
     print(f"{algorithm}, burst {burst}: {admitted:.0f} in [{least:.1f}, {most:.1f}], {calls:.0f} calls")
     assert least <= admitted <= most
     scripts = sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
-    assert scripts - PROCESSES <= calls, "one script call per acquire, beside one peek per process"
+    # Beside a peek of each process, and what it tells the catalogue, perhaps with the source of that script.
+    assert scripts - 3 * PROCESSES <= calls, "one script call per acquire"
+
+
+def overload(rule: AnyRule, began: float, ended: float) -> float:
+    """How many a rule admits that is asked ten thousand times a second, on the server's clock."""
+    state: Any = None
+    admitted = 0
+    for step in range(int((ended - began) * 10_000)):
+        now = began + step / 10_000
+        if rule.wait(state, now, 1) <= 0.0:
+            state = rule.take(state, now, 1, 0.0)
+            admitted += 1
+    return admitted
 
 
 GRID = [
@@ -105,7 +120,7 @@ def _cluster(url: str, **options: Any) -> Any:
 async def test_a_cluster_client_is_used_as_it_is() -> None:
     with start_server("--cluster-enabled", "yes") as server:
         with sync_client(server.url) as admin:
-            admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            admin.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
             deadline = time.monotonic() + 20
             while admin.cluster("INFO")["cluster_state"] != "ok":
                 assert time.monotonic() < deadline, "the cluster never became writable"

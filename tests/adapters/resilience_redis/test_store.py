@@ -14,8 +14,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from resilience.limiter_state import LimiterSpec
-from resilience.machines.rate_limiter import GCRA, FixedWindow, LeakyBucket, TokenBucket
+from resilience.machines.rate_limiter import GCRA, FixedWindow, LeakyBucket, SlidingWindow, TokenBucket
 from resilience_redis import RedisStore
+from resilience_redis.ledger import RedisLedger
 from resilience_redis.server import Server
 from tests.support.rules import ALGORITHMS, make_rule
 
@@ -71,6 +72,25 @@ async def test_a_stamp_refunds_only_the_last_booking(store: RedisStore) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("algorithm", [each for each in ALGORITHMS if each != "sliding_log"])
+async def test_what_one_limit_put_far_ahead_is_given_back_where_another_had_room(
+    store: RedisStore, algorithm: str
+) -> None:
+    limiter = store.limiter(LimiterSpec("ahead", (make_rule(algorithm, 5, 1e-3), make_rule(algorithm, 5, PERIOD))))
+    async with store:
+        await limiter.acquire("a", (0, 5), 0.0)
+        booking = await limiter.acquire("a", (1, 5), math.inf)
+        assert booking.decision.wait > PERIOD / 10
+        assert not (await limiter.peek("a", (1, 0))).allowed
+        await limiter.refund("a", (1, 5), booking.stamp)
+        assert (await limiter.peek("a", (1, 0))).allowed
+        assert isinstance(limiter, RedisLedger)
+        await limiter.reserve("a", "id", (1, 5), math.inf, 60.0)
+        await limiter.settle("a", "id", (0.0, 0.0), 60.0)
+        assert (await limiter.peek("a", (1, 0))).allowed
+
+
+@pytest.mark.asyncio
 async def test_several_limits_are_all_or_nothing(store: RedisStore) -> None:
     limiter = store.limiter(LimiterSpec("both", (FixedWindow(100, PERIOD), FixedWindow(3, 2 * PERIOD))))
     async with store:
@@ -115,13 +135,90 @@ async def test_keys_share_one_slot_whatever_their_text(store: RedisStore, plain_
 
 
 @pytest.mark.asyncio
-async def test_a_changed_limit_neither_crashes_nor_forgets(store: RedisStore) -> None:
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_a_changed_limit_neither_crashes_nor_forgets(store: RedisStore, algorithm: str) -> None:
     async with store:
-        for algorithm in ALGORITHMS:
-            old = store.limiter(LimiterSpec("deploy", (make_rule(algorithm, 100, PERIOD),)))
-            new = store.limiter(LimiterSpec("deploy", (make_rule(algorithm, 5, PERIOD),)))
-            await old.acquire(algorithm, (100,), 0.0)
-            assert not (await new.acquire(algorithm, (1,), 0.0)).decision.allowed
+        old = store.limiter(LimiterSpec("deploy", (make_rule(algorithm, 100, PERIOD),)))
+        new = store.limiter(LimiterSpec("deploy", (make_rule(algorithm, 5, PERIOD),)))
+        await old.acquire("a", (100,), 0.0)
+        assert not (await new.acquire("a", (1,), 0.0)).decision.allowed
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_old_and_new_processes_at_once_keep_one_limit(store: RedisStore, algorithm: str) -> None:
+    """A rolling deploy: other limits and bursts on the same states, in turn, with every operation."""
+    async with store:
+        rules = [make_rule(algorithm, limit, PERIOD, burst) for limit, burst in ((40, 40), (60, 30), (20, 90))]
+        versions = [store.limiter(LimiterSpec("rolling", (rule,))) for rule in rules]
+        admitted = 0
+        for step in range(300):
+            limiter = versions[step % 3]
+            assert isinstance(limiter, RedisLedger)
+            booking = await limiter.acquire("a", (1,), 0.0)
+            admitted += booking.decision.allowed
+            await limiter.peek("a", (1,))
+            if step % 7 == 0:
+                held = await limiter.reserve("a", f"{step}", (2,), 0.0, 60.0)
+                await versions[(step + 1) % 3].settle("a", f"{step}", (0.0,), 60.0, known=True)
+                assert held.settled is False
+            if booking.decision.allowed and step % 5 == 0:
+                await versions[(step + 2) % 3].refund("a", (1,), booking.stamp)
+                admitted -= 1
+        lowest, highest = {"leaky_bucket": (0, 1), "gcra": (20, 200)}.get(algorithm, (20, 90))
+        assert lowest <= admitted <= highest
+        await versions[0].acquire("b", (20,), math.inf)
+        waits = [(await each.acquire("b", (1,), math.inf)).decision.wait for each in versions * 2]
+        assert all(wait <= 10 * PERIOD for wait in waits), "nobody is locked out by what others have booked"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_a_limit_of_another_period_is_another_limit(store: RedisStore, algorithm: str) -> None:
+    """Its states would be read with the wrong measure of time: an hour's debt is no debt of a second's limit."""
+    async with store:
+        hourly = make_rule(algorithm, 10, PERIOD)
+        old = store.limiter(LimiterSpec("period", (hourly,)))
+        await old.acquire("a", (10,), 0.0)
+        new = store.limiter(LimiterSpec("period", (make_rule(algorithm, 10, PERIOD / 1000), hourly)))
+        assert (await new.peek("a", (1, 0))).allowed, "a fresh one"
+        assert not (await new.peek("a", (0, 1))).allowed, "and the old one, wherever it stands in the list"
+        assert (await old.peek("b", (1,))).allowed
+
+
+@pytest.mark.asyncio
+async def test_states_of_windows_that_have_one_number_less_are_read(store: RedisStore, plain_redis: Any) -> None:
+    async with store:
+        for rule, text in ((FixedWindow(10, PERIOD), "1 4"), (SlidingWindow(10, PERIOD), "1 4 0")):
+            limiter = store.limiter(LimiterSpec(rule.algorithm, (rule,)))
+            plain_redis.set(limiter.keys("a")[0], text)
+            assert (await limiter.peek("a", (1,))).remaining == (6,)
+            assert (await limiter.acquire("a", (2,), 0.0)).decision.remaining == (4,)
+
+
+@pytest.mark.asyncio
+async def test_limits_for_one_key_and_for_all_share_a_slot_and_a_step(store: RedisStore, plain_redis: Any) -> None:
+    rules = (FixedWindow(3, PERIOD), FixedWindow(5, PERIOD), FixedWindow(100, PERIOD / 2))
+    limiter = store.limiter(LimiterSpec("mixed", rules, common=(1,)))
+    one, other, none = (limiter.keys(key) for key in ("gcra", "b:c", ""))
+    tags = {key.partition("}")[0] for key in one + other + none}
+    assert len(tags) == 1, "all of them in the slot of the name"
+    assert one[1] == other[1] == none[1]
+    assert len({*one, *other, *none}) == 7
+    async with store:
+        for key, allowed in (("a", True), ("a", True), ("b", True), ("b", True), ("a", True), ("b", False)):
+            booking = await limiter.acquire(key, (1, 1, 1), 0.0)
+            assert booking.decision.allowed is allowed
+        refused = await limiter.acquire("b", (1, 1, 1), 0.0)
+        assert (refused.decision.binding, refused.decision.remaining) == (1, (1, 0, 98))
+        assert (await limiter.acquire("b", (1, 0, 1), 0.0)).decision.allowed, "takes no part"
+        bookings = await asyncio.gather(*(limiter.acquire(key, (1, 1, 0), math.inf) for key in "xyxyxyxyxy"))
+        windows = [each.decision.wait > PERIOD * 0.5 for each in bookings]
+        assert windows == sorted(windows), "in order of arrival, whatever the key"
+        await limiter.reset("")
+        assert (await limiter.peek("a", (1, 1, 1))).remaining == (0, 5, 97)
+        await limiter.reset("a")
+        assert (await limiter.acquire("a", (1, 1, 1), 0.0)).decision.remaining == (2, 4, 99)
 
 
 @pytest.mark.asyncio

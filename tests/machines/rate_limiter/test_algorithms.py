@@ -87,13 +87,15 @@ REFUNDS: list[tuple[AnyRule, Any, float, float, Any]] = [
     (TokenBucket(10, 1.0), (3.0, 5.0), 5.1, 2, (5.0, 5.0)),
     (TokenBucket(10, 1.0), (3.0, 5.0), 4.0, 2, (5.0, 5.0)),
     (TokenBucket(10, 1.0), (3.0, 5.0), 5.1, 7, None),
-    (FixedWindow(10, 1.0), (5, 3.0), 5.5, 2, (5, 1.0)),
-    (FixedWindow(10, 1.0), (5, 3.0), 5.5, 3, None),
-    (FixedWindow(10, 1.0), (7, 3.0), 5.5, 3, (6, 10.0)),  # the window before counts as full
-    (SlidingWindow(10, 1.0), (5, 3.0, 4.0), 5.5, 2, (5, 1.0, 4.0)),
-    (SlidingWindow(10, 1.0), (5, 3.0, 4.0), 5.5, 5, (5, 0.0, 2.0)),
-    (SlidingWindow(10, 1.0), (5, 3.0, 4.0), 5.5, 9, None),
-    (SlidingWindow(10, 1.0), (7, 3.0, 4.0), 5.5, 3, (6, 4.0, 10.0)),
+    (FixedWindow(10, 1.0), (5, 3.0, 0.0), 5.5, 2, (5, 1.0, 0.0)),
+    (FixedWindow(10, 1.0), (5, 3.0, 0.0), 5.5, 3, None),
+    (FixedWindow(10, 1.0), (7, 3.0, 0.0), 5.5, 3, (6, 10.0, 0.0)),  # the window before counts as full
+    (FixedWindow(10, 1.0), (7, 3.0, 7.5), 5.5, 3, (7, 0.0, 7.5)),  # drained until 7.5, which nobody gives back
+    (SlidingWindow(10, 1.0), (5, 3.0, 4.0, 0.0), 5.5, 2, (5, 1.0, 4.0, 0.0)),
+    (SlidingWindow(10, 1.0), (5, 3.0, 4.0, 0.0), 5.5, 5, (5, 0.0, 2.0, 0.0)),
+    (SlidingWindow(10, 1.0), (5, 3.0, 4.0, 0.0), 5.5, 9, None),
+    (SlidingWindow(10, 1.0), (7, 3.0, 4.0, 0.0), 5.5, 3, (6, 4.0, 10.0, 0.0)),
+    (SlidingWindow(10, 1.0), (7, 3.0, 4.0, 7.5), 5.5, 4, (7, 0.0, 3.0, 7.5)),
     (SlidingLog(10, 1.0), (5.0, 1.0, 2.0, 1.5, 3.0), 1.7, 2, (3.0, 1.0, 2.0, 1.5, 1.0)),
     (SlidingLog(10, 1.0), (5.0, 1.0, 2.0, 1.5, 3.0), 1.7, 3, (2.0, 1.0, 2.0)),
     (SlidingLog(10, 1.0), (5.0, 1.0, 2.0, 1.5, 3.0), 1.7, 4, (1.0, 1.0, 1.0)),
@@ -150,8 +152,8 @@ def test_a_moment_rounded_to_just_before_the_booked_one_moves_nothing_back(rule:
 MARKS: list[tuple[AnyRule, Any, float, Any]] = [
     (GCRA(10, 1.0), 5.5, 5.5, 5.5),
     (TokenBucket(10, 1.0), (3.0, 5.0), 5.7, (3.0, 5.0)),
-    (FixedWindow(10, 2.0), (5, 3.0), 12.0, (5, 3.0)),
-    (SlidingWindow(10, 2.0), (5, 3.0, 4.0), 14.0, (5, 3.0, 4.0)),
+    (FixedWindow(10, 2.0), (5, 3.0, 0.0), 12.0, (5, 3.0, 0.0)),
+    (SlidingWindow(10, 2.0), (5, 3.0, 4.0, 0.0), 14.0, (5, 3.0, 4.0, 0.0)),
     (SlidingLog(10, 2.0), (3.0, 5.0, 1.0, 6.0, 2.0), 8.0, (6.0, 2.0)),
     (LeakyBucket(10, 1.0), 5.5, 5.5, 5.5),
 ]

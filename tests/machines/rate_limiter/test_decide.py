@@ -50,6 +50,16 @@ def test_peek_books_nothing_and_never_changes_its_answer() -> None:
     assert peek(BOTH, (None, None), 0.0, (1, 1)).allowed
 
 
+def test_a_limit_whose_cost_is_zero_takes_no_part() -> None:
+    _, states = decide(BOTH, (None, None), 0.0, (10, 0), 0.0)
+    assert states[1] is None
+    assert not peek(BOTH, states, 0.0, (1, 1)).allowed
+    decision, later = decide(BOTH, states, 0.0, (0, 20), 0.0)
+    assert decision.allowed, "the limit that is used up is not asked"
+    assert later[0] is states[0]
+    assert peek(BOTH, later, 0.0, (0, 1)).binding == 1
+
+
 def test_every_limit_needs_a_cost() -> None:
     with pytest.raises(ValueError, match="shorter"):
         decide(BOTH, (None, None), 0.0, (1,), 0.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilience.machines.rate_limiter import GCRA, FixedWindow, LeakyBucket, TokenBucket, check_cost
+from resilience.machines.rate_limiter import GCRA, FixedWindow, LeakyBucket, TokenBucket, check_cost, check_costs
 from resilience.machines.rate_limiter.rule import text
 from tests.support.rules import ALGORITHMS, BUCKETS, WINDOWS, make_rule
 
@@ -105,3 +105,18 @@ def test_costs_may_be_of_a_numeric_subclass() -> None:
 def test_numbers_survive_as_text() -> None:
     numbers = (0.1, 1 / 3, 1_795_358_349_864_858.25, 5)
     assert tuple(map(float, text(*numbers).split())) == numbers
+
+
+def test_of_several_limits_some_may_take_no_part() -> None:
+    rules = (GCRA(10, 1.0), GCRA(5, 1.0))
+    for costs in ((1, 1), (0, 5), (0.0, 0.5), (10, 0)):
+        check_costs(rules, costs)
+    for wrong in ((0, 6), (-1, 1), (math.nan, 1)):
+        with pytest.raises(ValueError, match="cost must be"):
+            check_costs(rules, wrong)
+    with pytest.raises(ValueError, match=r"cost must be greater than 0 for one limit at least, got 0, 0\.0"):
+        check_costs(rules, (0, 0.0))
+    with pytest.raises(TypeError, match="cost must be a number, got False"):
+        check_costs(rules, (1, False))
+    with pytest.raises(ValueError, match="argument"):
+        check_costs(rules, (1,))

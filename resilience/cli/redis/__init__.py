@@ -1,0 +1,1 @@
+"""`resilience redis`: see what processes share through a server, and make an end of it."""
