@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._deadlines import current_deadline
     from ._shared_permits import fencing_token
     from .bound import Bound
+    from .bound_cache import BoundCache
     from .cache_writer import Writer
     from .call import Call, Lease, Operation
     from .codecs import Codec, JsonCodec, PickleCodec
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from .outcome import Outcome
     from .pipeline import Pipeline
     from .policies.bulkhead import Bulkhead
-    from .policies.cache import BoundCache, Cache
+    from .policies.cache import Cache
     from .policies.circuit_breaker import CircuitBreaker
     from .policies.fallback import Fallback, LastGood, Value
     from .policies.rate_limiter import RateLimiter
@@ -124,6 +125,7 @@ _HOMES = {
     "_deadlines": "current_deadline",
     "_shared_permits": "fencing_token",
     "bound": "Bound",
+    "bound_cache": "BoundCache",
     "cache_writer": "Writer",
     "call": "Call Lease Operation",
     "codecs": "Codec JsonCodec PickleCodec",
@@ -138,7 +140,7 @@ _HOMES = {
     "outcome": "Outcome",
     "pipeline": "Pipeline",
     "policies.bulkhead": "Bulkhead",
-    "policies.cache": "BoundCache Cache",
+    "policies.cache": "Cache",
     "policies.circuit_breaker": "CircuitBreaker",
     "policies.fallback": "Fallback LastGood Value",
     "policies.rate_limiter": "RateLimiter",

@@ -10,40 +10,19 @@ neither does whether an argument was given by position or by name.
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import inspect
-import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from types import FunctionType, MethodType
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
+from ._frozen_values import PLAIN, Frozen, Instance, freeze, kind_of, say
 from .call import Call
-
-Frozen: TypeAlias = "tuple[type, Any]"
-"""A value with its type, so that no two that are merely equal are taken for each other."""
 
 Named: TypeAlias = "tuple[tuple[str, Frozen], ...]"
 
-_PLAIN: frozenset[type] = frozenset({str, bytes, int, bool, type(None)})
-"""Types whose values, of one type, are equal only if they are the same for every purpose."""
-
 _SHAPES = 1000
 """Functions whose parameters are remembered."""
-
-_SPOKEN = frozenset(
-    {
-        "datetime.date",
-        "datetime.datetime",
-        "datetime.time",
-        "datetime.timedelta",
-        "decimal.Decimal",
-        "fractions.Fraction",
-        "uuid.UUID",
-    }
-)
-"""Types of the standard library whose `repr` says more than their equality does, and the same in every process."""
 
 
 class Keys:
@@ -71,7 +50,7 @@ class Keys:
                 fn, args, kwargs = self._settled(call)
             if not kwargs and type(fn) is FunctionType:  # the common case, without a look at each argument
                 kinds = tuple(map(type, args))
-                if _PLAIN.issuperset(kinds):
+                if PLAIN.issuperset(kinds):
                     return fn, call.key, args, kinds
         elif self._key is not None:
             fn, frozen = self._by_key(call)
@@ -117,11 +96,11 @@ class Keys:
             names = [*names, *(f"*{place}" for place in range(len(names), len(args)))]
         for name, value in zip(names, args, strict=False):
             if name not in ignore:
-                kind = _kind(value)
-                if kind in _PLAIN:
+                kind = kind_of(value)
+                if kind in PLAIN:
                     found.append((name, (kind, value)))
                 elif name == shape.instance:
-                    found.append((name, (_Instance, _Instance(value))))
+                    found.append((name, (Instance, Instance(value))))
                 else:
                     found.append((name, _frozen(fn, name, value)))
         for name in sorted(kwargs) if kwargs else ():
@@ -177,38 +156,8 @@ def unfolded(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple
             return fn, args, named
 
 
-class _Instance:
-    """An object by its identity, without keeping it alive if that can be helped."""
-
-    __slots__ = ("_held", "_id", "_reference")
-
-    def __init__(self, value: Any) -> None:
-        self._id = id(value)
-        self._held: Any = None
-        try:
-            self._reference: Callable[[], Any] = weakref.ref(value)
-        except TypeError:
-            self._held = value
-            self._reference = lambda: value
-
-    @property
-    def value(self) -> Any:
-        return self._reference()
-
-    def __hash__(self) -> int:
-        return self._id
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if not isinstance(other, _Instance) or self._id != other._id:
-            return False
-        mine = self._reference()
-        return mine is not None and mine is other._reference()  # an id may be given out again
-
-
 def _told_apart(fn: Any) -> Hashable:
-    return fn if isinstance(fn, FunctionType) else _Instance(fn)
+    return fn if isinstance(fn, FunctionType) else Instance(fn)
 
 
 def _title(fn: Any) -> str:
@@ -219,7 +168,7 @@ def _title(fn: Any) -> str:
 
 def _frozen(fn: Any, name: str, value: Any) -> Frozen:
     try:
-        return _freeze(value)
+        return freeze(value)
     except TypeError as error:
         raise TypeError(
             f"{_title(fn)}: argument {name!r} ({type(value).__name__}) cannot be part of a cache key: {error}; "
@@ -227,62 +176,11 @@ def _frozen(fn: Any, name: str, value: Any) -> Frozen:
         ) from None
 
 
-def _freeze(value: Any) -> Frozen:
-    kind = _kind(value)
-    if kind in _PLAIN:
-        return kind, value
-    if kind is float:
-        return kind, value.hex()  # tells -0.0 from 0.0, and a NaN is equal to itself
-    if tuple in kind.__mro__:
-        return kind, tuple(_freeze(each) for each in value)
-    if frozenset in kind.__mro__:
-        return kind, frozenset(_freeze(each) for each in value)
-    if _is_frozen_dataclass(kind):
-        return kind, tuple(_freeze(getattr(value, field.name)) for field in dataclasses.fields(value) if field.compare)
-    if _word(kind) in _SPOKEN:
-        return kind, repr(value)
-    hash(value)
-    return kind, value
-
-
-def _kind(value: object) -> type:
-    return type(value)
-
-
-def _is_frozen_dataclass(kind: type) -> bool:
-    rules = getattr(kind, "__dataclass_params__", None)
-    return rules is not None and bool(rules.frozen and rules.eq)
-
-
-def _word(kind: type) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
 def _said(title: str, name: str, frozen: Frozen) -> str:
     try:
-        return _say(frozen)
+        return say(frozen)
     except TypeError as error:
         raise TypeError(
             f"{title}: argument {name!r} cannot be part of a key that processes share: {error}; leave it out with "
             "ignore=, or give key="
         ) from None
-
-
-def _say(frozen: Frozen) -> str:
-    kind, content = frozen
-    word = _word(kind)
-    if kind in _PLAIN or kind is float or word in _SPOKEN:
-        return f"{word}:{content!r}"
-    if isinstance(content, tuple):
-        return f"{word}({','.join(_say(each) for each in cast('tuple[Frozen, ...]', content))})"
-    if isinstance(content, frozenset):
-        return f"{word}({','.join(sorted(_say(each) for each in cast('frozenset[Frozen]', content)))})"
-    if isinstance(content, enum.Enum):
-        return f"{word}.{content.name}"
-    if isinstance(content, _Instance):
-        content = content.value
-        if not isinstance(content, type):
-            raise TypeError(f"a {type(content).__name__} counts by its identity")
-    if isinstance(content, type):
-        return f"type:{content.__module__}.{content.__qualname__}"
-    raise TypeError(f"a {word} has no form that is the same everywhere")

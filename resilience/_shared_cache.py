@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ._cache_judge import Fetched, Judge, Kind, name_of
+from ._cache_judge import Fetched, Judge, Kind
+from ._cache_letters import Letters, UnreadableError
 from ._flight import Flight, Flights
 from ._jobs import begin
 from ._local_cache import LocalCache
@@ -37,15 +38,10 @@ FIRST_NAP = 0.05
 LONGEST_NAP = 1.0
 """Seconds between two looks for what another process fetches, at first and at last. The news come sooner."""
 
-
 PATIENCE = 1.0
 """Seconds for giving a lease back, should the store's own timeout not end it."""
 
 _SERVED = {"fresh": "fresh", "early": "fresh", "refresh": "stale", "stale": "stale", "spare": "spare"}
-
-
-class _UnreadableError(Exception):
-    """An entry that this process does not understand."""
 
 
 class SharedCache:
@@ -66,10 +62,9 @@ class SharedCache:
         self.outage = Outage(judge.policy, "local")
         self._judge = judge
         self._remote = remote
-        self._codec = codec
+        self._letters = Letters(codec, known)
         self._local = local
         self._lease = lease
-        self._known = known
         self._flights = Flights()
         self._refreshes = Flights()
         self._unanswered: deque[tuple[str, str]] = deque(maxlen=1000)
@@ -99,15 +94,15 @@ class SharedCache:
         if look.state == "none":
             return None
         try:
-            return Outcome(self.value_of(look))
-        except _UnreadableError:
+            return Outcome(self._letters.value_of(look))
+        except UnreadableError:
             return None
         except Exception as kept:
             return Outcome(error=kept)
 
     async def put(self, key: str, value: Any) -> None:
         """Keep a value that was not fetched. Raises StoreUnavailableError, and what the codec raises."""
-        payload = self._codec.encode(value)
+        payload = self._letters.codec.encode(value)
         self._flights.detach(key)
         self._refreshes.detach(key)
         self._local.drop(key)
@@ -127,20 +122,6 @@ class SharedCache:
         self._local.clear()
         await self._remote.clear()
 
-    def value_of(self, look: Look) -> Any:
-        """The value of an entry that was found. Raises the error that was kept."""
-        if look.kind != "error":
-            try:
-                return self._codec.decode(look.payload)
-            except Exception as error:
-                raise _UnreadableError from error
-        try:
-            name, arguments = self._codec.decode(look.payload)
-            kept = self._known[name](*arguments)
-        except Exception as error:
-            raise _UnreadableError from error
-        raise kept
-
     async def _ask(self, flight: Flight, key: str, proceed: Handler) -> Any:
         token, nap = uuid.uuid4().hex, FIRST_NAP
         watch: Watch | None = None
@@ -154,7 +135,7 @@ class SharedCache:
                 if look.state != "wait":
                     try:
                         return self._serve(flight.call, key, token, look, proceed)
-                    except _UnreadableError:
+                    except UnreadableError:
                         await self._forget(key)
                 elif watch is None:
                     watch = self._remote.watch(key)  # and look again: it may have ended in between
@@ -202,7 +183,7 @@ class SharedCache:
         if look.state in ("early", "refresh"):
             self._refresh(call, key, token, look, proceed)
         self._judge.hit(call, _SERVED[look.state], look.kind != Kind.GOOD.value)
-        return self.value_of(look)
+        return self._letters.value_of(look)
 
     async def _alone(self, flight: Flight, key: str, proceed: Handler) -> Any:
         """What a cache of this process would do."""
@@ -236,7 +217,7 @@ class SharedCache:
     async def _keep(self, call: Call, key: str, token: str, fetched: Fetched) -> tuple[Fetched, bool]:
         """Store what is worth it, which ends the lease; a value that cannot be encoded is an error in its place."""
         try:
-            kind, payload = self._encoded(fetched)
+            kind, payload = self._letters.encode(fetched)
         except Exception as unfit:
             if fetched.error is not None:
                 fetched.error.add_note(f"{self._judge.policy.name} could not keep it: {unfit}")
@@ -258,8 +239,8 @@ class SharedCache:
         if fetched.kind is not Kind.FAILED or not look.payload:
             return fetched.given()
         try:
-            spare = self.value_of(look)
-        except _UnreadableError:
+            spare = self._letters.value_of(look)
+        except UnreadableError:
             return fetched.given()
         if fetched.error is None:
             await call.operation.discard(fetched.value)
@@ -280,15 +261,6 @@ class SharedCache:
             await self._remote.drop(key)
         except StoreUnavailableError:
             return  # the next look finds out
-
-    def _encoded(self, fetched: Fetched) -> tuple[str, str]:
-        error = fetched.error
-        if error is None:
-            return fetched.kind.value, self._codec.encode(fetched.value)
-        name = name_of(type(error))
-        if name not in self._known:
-            raise TypeError(f"{name} is not itself one of the exception types in negative")
-        return "error", self._codec.encode([name, list(error.args)])
 
     def _life(self, duration: float) -> Life:
         rule = self._judge.rule

@@ -8,19 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import clock
 from ._validate import whole
 from .limiter_state import Booking, LocalLimiter
 from .machines.rate_limiter import Decision, Rule, check_cost, check_costs, decide, decide_one, peek
-
-
-class _Ahead(NamedTuple):
-    """The stamp of a booking that is not valid yet: by what it is known, and what was there before."""
-
-    position: Any
-    before: Any
 
 
 class MemoryLimiter(LocalLimiter):
@@ -53,12 +46,17 @@ class MemoryLimiter(LocalLimiter):
 
     def acquire(self, key: str, costs: Sequence[float], max_wait: float, at: float | None = None) -> Booking:
         """Book the costs if they may go within `max_wait` seconds. Raises ValueError for impossible costs."""
+        # The stamp of a booking is its position; of one that is not valid yet a list, with what was there before.
         now = clock.now() if at is None else at
         before = self._state(key, now) if key else self.unkeyed
         rule = self._only
         if rule is not None:
             cost = check_cost(rule, costs[0])
             decision, state = decide_one(rule, before, now, cost, max_wait)
+            if not key and decision.allowed:
+                self.unkeyed = state
+                mark = rule.position(state)
+                return Booking(decision, mark if decision.wait <= 0.0 else [mark, before])
         else:
             check_costs(self._rules, costs)
             before = self._with_common(before)
@@ -71,7 +69,7 @@ class MemoryLimiter(LocalLimiter):
             return Booking(decision, self._position(state))
         if key:  # a booking ahead is fresh that much later
             self._turn_at = max(self._turn_at, now + decision.wait + self._span)
-        return Booking(decision, _Ahead(self._position(state), before))
+        return Booking(decision, [self._position(state), before])
 
     def take(self, key: str, costs: Sequence[float]) -> bool:
         """Book the costs if they may go at once. Raises ValueError for impossible costs."""
@@ -118,9 +116,11 @@ class MemoryLimiter(LocalLimiter):
         """Give units back; with a stamp only to limits where nothing was booked after that booking."""
         now = clock.now()
         given: list[Any] = []
-        ahead = isinstance(stamp, _Ahead)
-        marks: Any = stamp.position if isinstance(stamp, _Ahead) else stamp
-        befores: Any = stamp.before if isinstance(stamp, _Ahead) else None
+        marks: Any = stamp
+        befores: Any = None
+        ahead = isinstance(stamp, list)
+        if ahead:
+            marks, befores = marks
         if self._only is not None or stamp is None:
             marks, befores = (marks,) * len(self._rules), (befores,)
         for index, (rule, state, cost) in enumerate(zip(self._rules, self._states(key), costs, strict=True)):

@@ -61,8 +61,14 @@ from .verdict import DEFAULT_CLASSIFIER, Classifier
 
 __all__ = ["PipelineSettings", "PolicySettings"]
 
-_CODE = {"self", "on", "on_result", "with_error", "random", "listeners", "store"}
-_CODE |= {"key", "weigh", "max_weight", "negative", "negative_result", "codec"}
+_CODE = {"self", "on", "on_result", "with_error", "random", "listeners", "store"} | {
+    "key",
+    "weigh",
+    "max_weight",
+    "negative",
+    "negative_result",
+    "codec",
+}
 """Parameters that are code, or are given to `build`."""
 
 

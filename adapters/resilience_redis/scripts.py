@@ -1,7 +1,8 @@
 """The Lua scripts: read from the package, known to the server by their SHA-1.
 
-    script = script_for("gcra")
-    replies = await run_all(wire.exchange, [(script, keys, arguments)])
+script = script_for("gcra")
+script.by_sha(keys, arguments)      # ("EVALSHA", "6fd5...", 1, key, ...)
+script.by_source(keys, arguments)   # when the server does not know it
 
 A script is a few files in a row: what all share, one algorithm, the operations. The server's script cache is
 lost with every restart and failover, so every call is ready to send the source again.
@@ -11,12 +12,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, TypeAlias
-
-from redis.exceptions import NoScriptError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +37,6 @@ class Script:
 
 Call: TypeAlias = tuple[Script, Sequence[str], Sequence[str]]
 """A script, its keys and its arguments."""
-
-Exchange: TypeAlias = Callable[[Sequence[tuple[Any, ...]]], Awaitable[list[Any]]]
-"""Sends commands together; returns a reply or an exception for each."""
 
 
 @functools.cache
@@ -66,18 +62,3 @@ def script_of(*parts: str, largest: int = 1) -> Script:
     source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(source, sha, largest)
-
-
-async def run_all(exchange: Exchange, calls: Sequence[Call]) -> list[Any]:
-    """Run scripts in one round trip; return a reply or an exception for each.
-
-    Those of which the server said that it does not know the script are sent once more with the source.
-    """
-    replies = await exchange([script.by_sha(keys, arguments) for script, keys, arguments in calls])
-    unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-    if unknown:
-        again = [calls[index] for index in unknown]
-        sources = [script.by_source(keys, arguments) for script, keys, arguments in again]
-        for index, reply in zip(unknown, await exchange(sources), strict=True):
-            replies[index] = reply
-    return replies

@@ -21,9 +21,9 @@ from redis.exceptions import InvalidResponse, NoScriptError
 from resilience.errors import StoreUnavailableError
 from resilience_redis.batch import Batch, Errand, Grant, Group, Single, load
 from resilience_redis.guard import Guard
-from resilience_redis.loan import Loan
 from resilience_redis.outage import means_away
 from resilience_redis.scripts import Script
+from resilience_redis.trips import Cargo, Trip, Turn
 from resilience_redis.wire import Wire
 
 WIDTH = 8
@@ -35,51 +35,8 @@ _TICK = 0.001
 _STALL = 0.01
 """Seconds by which the clock is looked at too late if the event loop was held up, and then once more."""
 
-Cargo: TypeAlias = list[Batch | Single | Errand]
-
 Form: TypeAlias = Callable[[Script, Sequence[str], Sequence[str]], tuple[Any, ...]]
 """How a script is called: by its SHA-1, or with its source."""
-
-
-class _Turn:
-    """What was asked in one turn of the loop, and until when the callers wait for it."""
-
-    __slots__ = ("groups", "until")
-
-    def __init__(self, groups: list[Group | Errand], until: float) -> None:
-        self.groups = groups
-        self.until = until
-
-    def fail(self, error: Exception) -> None:
-        for group in self.groups:
-            group.fail(error)
-
-
-class _Trip:
-    """What is under way, by connection or by task, and when it is given up even if nobody waits for it."""
-
-    __slots__ = ("by", "cargo", "give_up", "turns")
-
-    def __init__(self, turns: list[_Turn], cargo: Cargo, give_up: float) -> None:
-        self.turns = turns
-        self.cargo = cargo
-        self.give_up = give_up
-        self.by: Loan | asyncio.Task[None] | None = None
-
-    def is_late(self, now: float) -> bool:
-        return any(turn.until <= now for turn in self.turns)
-
-    def drop_turns(self, now: float) -> list[_Turn]:
-        """Return those whose time is over, and forget them."""
-        over = [turn for turn in self.turns if turn.until <= now]
-        self.turns = [turn for turn in self.turns if turn.until > now]
-        return over
-
-    def end(self) -> None:
-        if isinstance(self.by, Loan):
-            self.by.abort()
-        elif self.by is not None:
-            self.by.cancel()
 
 
 class Traffic:
@@ -100,9 +57,9 @@ class Traffic:
         self._give_up = timeout + connect_timeout
         self._give_back = give_back
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[_Turn] = []
-        self._trips: dict[_Trip, None] = {}  # in the order in which they began
-        self._overdue: dict[_Trip, None] = {}  # those of before an outage; they keep nobody else waiting
+        self._waiting: list[Turn] = []
+        self._trips: dict[Trip, None] = {}  # in the order in which they began
+        self._overdue: dict[Trip, None] = {}  # those of before an outage; they keep nobody else waiting
         self._expected = False  # that something is about to be added
         self._settling = 0  # trips whose callers are being told
         self._tasks: set[asyncio.Task[None]] = set()
@@ -123,7 +80,7 @@ class Traffic:
     def add(self, groups: list[Group | Errand]) -> None:
         """Send what was asked in one turn of the loop, as soon as not too much is under way."""
         self._expected = False
-        turn = _Turn(groups, self._loop.time() + self._timeout)
+        turn = Turn(groups, self._loop.time() + self._timeout)
         if not self._guard.available:  # since then
             turn.fail(self._guard.refusal())
             self._look_if_idle()
@@ -161,8 +118,8 @@ class Traffic:
                 self._begin(turns, cargo, Script.by_sha)
         self._look_if_idle()
 
-    def _begin(self, turns: list[_Turn], cargo: Cargo, form: Form) -> None:
-        trip = _Trip(turns, cargo, self._loop.time() + self._give_up)
+    def _begin(self, turns: list[Turn], cargo: Cargo, form: Form) -> None:
+        trip = Trip(turns, cargo, self._loop.time() + self._give_up)
         self._trips[trip] = None
         commands = [form(script, keys, arguments) for script, keys, arguments in (each.call() for each in cargo)]
         if (loan := self._wire.loan) is not None:
@@ -189,7 +146,7 @@ class Traffic:
                     turn.fail(failure)
             self._depart()
 
-    async def _carry(self, trip: _Trip, commands: list[tuple[Any, ...]]) -> None:
+    async def _carry(self, trip: Trip, commands: list[tuple[Any, ...]]) -> None:
         """Send through the client, where there is no connection to be had."""
         replies: list[Any] | Exception = TimeoutError("given up")
         try:
@@ -199,7 +156,7 @@ class Traffic:
         finally:
             self._arrived(trip, replies)
 
-    def _arrived(self, trip: _Trip, replies: list[Any] | Exception) -> None:
+    def _arrived(self, trip: Trip, replies: list[Any] | Exception) -> None:
         current = trip in self._trips
         (self._trips if current else self._overdue).pop(trip)
         if isinstance(replies, Exception):
@@ -217,7 +174,7 @@ class Traffic:
         self._settling -= 1
         self._depart()
 
-    def _settle(self, trip: _Trip, replies: list[Any]) -> Iterator[None]:
+    def _settle(self, trip: Trip, replies: list[Any]) -> Iterator[None]:
         """Tell everybody, and send once more what the server has no script for."""
         late: list[Grant] = []
         unknown: Cargo = []

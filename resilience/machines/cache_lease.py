@@ -36,11 +36,11 @@ class SharedEntry:
 
     def __init__(self) -> None:
         self.entry: Entry | None = None
-        self.kind = ""
-        self.token = ""
+        self.kind: str = ""
+        self.token: str = ""
         """Whose lease it is; empty without one."""
-        self.lease_until = -math.inf
-        self.awaited = False
+        self.lease_until: float = -math.inf
+        self.expected: bool = False
         """Whether somebody was told to wait, and has to hear of the end."""
 
     def look(self, now: float, token: str, lease: float, draw: float) -> Look:
@@ -67,7 +67,7 @@ class SharedEntry:
         if free:
             self._take(now, token, lease)
             return found._replace(state="lease")
-        self.awaited = True
+        self.expected = True
         return found._replace(state="wait", left=self.lease_until - now)
 
     def store(
@@ -122,4 +122,4 @@ class SharedEntry:
     def _end(self) -> None:
         self.token = ""
         self.lease_until = -math.inf
-        self.awaited = False
+        self.expected = False

@@ -17,18 +17,16 @@ from __future__ import annotations
 
 import random as _random
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from types import MethodType
 from typing import Any, ParamSpec, TypeVar
 
 from .. import clock
 from .._cache_judge import Judge, Negative, by_name, matcher
 from .._call_keys import Keys
-from .._decorate import guarded_by
 from .._flight import Flights
 from .._local_cache import LocalCache
 from .._shared_cache import SharedCache
 from .._validate import not_negative, positive
-from ..bound import Bound
+from ..bound_cache import BoundCache, behind
 from ..cache_state import CacheSpec
 from ..cache_writer import Writer
 from ..call import Call, Cost, Handler
@@ -196,7 +194,7 @@ class Cache(Policy):
 
     def _record(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """The record of a call of `fn`, as a pipeline with this cache would make it."""
-        return Call(self.operation, *_behind(self, fn, args), kwargs)
+        return Call(self.operation, *behind(self, fn, args), kwargs)
 
     async def _peek(self, call: Call) -> Outcome[Any] | None:
         if self._shared is not None:
@@ -226,42 +224,3 @@ class Cache(Policy):
 
     def _key_of(self, call: Call) -> Hashable:
         return self._keys.of(call) if self._shared is None else self._keys.text(call)
-
-
-class BoundCache(Bound):
-    """What `cache.bind(...)` returns: the uses of a policy, and those of the cache, in one partition."""
-
-    __slots__ = ("_cache",)
-
-    def __init__(
-        self,
-        cache: Cache,
-        *,
-        key: str | Callable[..., str] | None = None,
-        cost: Cost | Callable[..., Cost] | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(cache, key=key, cost=cost, name=name)
-        self._cache = cache
-
-    async def peek(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[T] | None:
-        """See `Cache.peek`."""
-        return await self._cache._peek(self._record(fn, args, kwargs))
-
-    async def put(self, value: T, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """See `Cache.put`."""
-        await self._cache._put(self._record(fn, args, kwargs), value)
-
-    async def invalidate(self, fn: Callable[P, Awaitable[Any]], /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """See `Cache.invalidate`."""
-        return await self._cache._invalidate(self._record(fn, args, kwargs))
-
-    def _record(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        return self._make(self._operation, *_behind(self._cache, fn, args), kwargs)
-
-
-def _behind(cache: Cache, fn: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-    """The function that the cache was put around, which is what its keys are made of, and its arguments."""
-    if isinstance(fn, MethodType) and guarded_by(cache, fn.__func__) is not fn.__func__:
-        fn, args = fn.__func__, (fn.__self__, *args)
-    return guarded_by(cache, fn), args

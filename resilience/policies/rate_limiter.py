@@ -17,8 +17,7 @@ from .. import clock
 from .._accounted import AccountedGuard
 from .._deadlines import current_asyncio_task, deadline_of
 from .._limits import Limits
-from .._line import Place
-from .._line import Line
+from .._line import Line, Place
 from .._lines import make_line
 from .._local_share import LocalShare
 from .._outage import OnOutage, Outage

@@ -194,6 +194,16 @@ def test_a_callable_object_counts_by_its_identity() -> None:
     assert key(dict, 1) == key(dict, 1)
 
 
+def test_functions_made_for_one_call_each_are_not_remembered() -> None:
+    keys = Keys()
+    for _ in range(1100):
+
+        async def once(a: object) -> None: ...
+
+        keys.of(call(once, 1.5))
+    assert len(keys._shapes) <= 1000
+
+
 def test_ignored_parameters_do_not_count() -> None:
     keys = Keys(ignore=("self", "b", "session"))
     one, other = Users(), Users()

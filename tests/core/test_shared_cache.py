@@ -321,6 +321,36 @@ async def test_what_cannot_be_read_is_fetched_again(kind: str, ahead: float, cou
         await cache.call(fetch)
 
 
+async def test_a_spare_value_that_cannot_be_read_does_not_stand_in(counted: Counted) -> None:
+    place = Elsewhere()
+    (cache,) = processes(1, place, 10, stale_if_error=100)
+    await cache.call(fetch)
+    (entry,) = place.entries.values()
+    assert entry.entry is not None
+    entry.entry.value, counted.outcomes = "no json", [DownError]
+    await anyio.sleep(20)
+    with pytest.raises(DownError):
+        await cache.call(fetch)
+
+
+async def test_a_value_that_counts_as_failure_is_closed_when_a_spare_one_stands_in(counted: Counted) -> None:
+    closed: list[int] = []
+
+    class Response:
+        async def aclose(self) -> None:
+            closed.append(1)
+
+    def is_response(value: object) -> bool:
+        return isinstance(value, Response)
+
+    (cache,) = processes(1, Elsewhere(), 10, stale_if_error=100, on_result=is_response)
+    await cache.call(fetch)
+    counted.outcomes = [Response()]
+    await anyio.sleep(20)
+    assert await cache.call(fetch) == "a 1"
+    assert closed == [1]
+
+
 async def test_put_invalidate_and_clear_reach_all_and_end_runs_that_began_before(counted: Counted) -> None:
     counted.seconds = 2
     one, other = processes(2, Elsewhere())

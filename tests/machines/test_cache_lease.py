@@ -16,9 +16,9 @@ def test_the_first_gets_the_lease_and_the_others_wait() -> None:
     assert shared.look(0, "a", 5, 0) == Look("lease")
     assert shared.look(1, "b", 5, 0) == Look("wait", left=4)
     assert shared.look(1, "a", 5, 0) == Look("lease"), "its own lease again"
-    assert shared.awaited
+    assert shared.expected
     assert shared.store(2, "a", "text", "value", 10, 5, 20, 2)
-    assert not shared.awaited
+    assert not shared.expected
     assert shared.look(3, "b", 5, 0) == Look("fresh", "text", "value")
 
 
@@ -56,7 +56,7 @@ def test_stale_is_served_while_one_refreshes() -> None:
     assert shared.look(10, "", 5, 0) == Look("stale", "text", "value")
     assert shared.look(10, "a", 5, 0) == Look("refresh", "text", "value")
     assert shared.look(11, "b", 5, 0) == Look("stale", "text", "value")
-    assert not shared.awaited
+    assert not shared.expected
     assert shared.release(12, "a", 3)
     assert shared.look(14.9, "b", 5, 0) == Look("stale", "text", "value"), "no refresh so soon after one that failed"
 

@@ -100,9 +100,9 @@ class Remote:
 
     def _change(self, name: str, key: str, change: Callable[[SharedEntry], Any]) -> Any:
         entry = self._place.entries.setdefault(key, SharedEntry())
-        awaited = entry.awaited
+        expected = entry.expected
         reply = change(entry)
-        if awaited and not entry.awaited:
+        if expected and not entry.expected:
             self._place.tell(key)
         return reply
 

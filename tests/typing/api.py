@@ -14,18 +14,21 @@ from resilience import (
     BreakerMetrics,
     BreakerState,
     Bulkhead,
+    Cache,
     Call,
     CircuitBreaker,
     Decision,
     Event,
     Fallback,
     Guard,
+    JsonCodec,
     MemoryStore,
     Outcome,
     Pipeline,
     RateLimiter,
     Reservation,
     Retry,
+    SingleFlight,
     Timeout,
 )
 
@@ -35,6 +38,7 @@ breaker = CircuitBreaker()
 bulkhead = Bulkhead(10)
 limiter = RateLimiter("100/s", "1000/h", store=MemoryStore(), name="search")
 fallback = Fallback(0)
+cache = Cache(60, stale_for=5)
 payments = Pipeline(timeout, retry, breaker, name="payments")
 
 
@@ -256,6 +260,23 @@ class Gate(Guard[int]):
 def listener(event: Event) -> None:
     assert_type(event.kind, str)
     assert_type(event.operation, str)
+
+
+async def caches() -> None:
+    assert_type(await cache.call(plain, 1), str)
+    assert_type(await SingleFlight(ignore=["note"]).call(plain, 1), str)
+    assert_type(await cache.peek(plain, 1, note="x"), Outcome[str] | None)
+    assert_type(await cache.invalidate(plain, 1), bool)
+    await cache.put("value", plain, 1)
+    await cache.put("value", plain, "1")  # type: ignore[arg-type]
+    await cache.bind(key="eu").put("value", plain, 1)
+    users = cache.writer(plain, plain, behind=10)
+    await users.write("value", 1, note="x")
+    await users.write("value", "1")  # type: ignore[arg-type]
+    await users.write(b"value", 1)  # type: ignore[arg-type]
+    Cache("60")  # type: ignore[arg-type]
+    Cache(60, negative=KeyError, codec=JsonCodec())
+    Cache(60, codec=7)  # type: ignore[arg-type]
 
 
 async def the_rest() -> None:

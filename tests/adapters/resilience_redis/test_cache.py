@@ -190,6 +190,31 @@ async def test_what_is_dropped_while_it_is_fetched_is_not_stored(
             assert (peeked and peeked.value) == ("mine" if end == "put" else None)
 
 
+async def test_nobody_joins_for_long_what_another_process_has_outdated(
+    redis_server: Server, redis_prefix: str, counted: Counted
+) -> None:
+    counted.seconds = 2.5
+    async with caches(redis_server, redis_prefix, 2, lease=0.6) as (one, other):
+        first = asyncio.create_task(one.call(fetch))
+        await asyncio.sleep(0.3)
+        await other.put("mine", fetch)
+        await asyncio.sleep(1.0)  # the lease is renewed five times a second
+        assert await one.call(fetch) == "mine"
+        assert await first == "a 1"
+
+
+async def test_clear_tells_of_an_outage(own_server: Server, redis_prefix: str) -> None:
+    async with stores(own_server, redis_prefix, 1, timeout=0.1) as (store,):
+        cache = store.cache(spec())
+        await cache.store("k", "", "value", "1", Life(60.0))
+        assert own_server.pid is not None
+        os.kill(own_server.pid, signal.SIGKILL)
+        with pytest.raises(StoreUnavailableError):
+            await cache.clear()
+        with pytest.raises(StoreUnavailableError):
+            await cache._drop_all(store.link(), ["k"])
+
+
 @pytest.mark.parametrize("decode", [True, False])
 async def test_codecs_and_clients_that_decode(
     redis_server: Server, redis_prefix: str, counted: Counted, decode: bool

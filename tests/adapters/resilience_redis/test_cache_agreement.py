@@ -97,7 +97,7 @@ def same_state(held: dict[bytes, bytes], shared: SharedEntry) -> None:
     fields = {name.decode(): value.decode() for name, value in held.items()}
     entry = shared.entry
     assert fields.get("t", "") == shared.token
-    assert ("w" in fields) == shared.awaited
+    assert ("w" in fields) == shared.expected
     if shared.token:
         assert float(fields["l"]) == shared.lease_until
     assert ("v" in fields) == (entry is not None)

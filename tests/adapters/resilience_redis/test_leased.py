@@ -495,7 +495,7 @@ async def test_leased_limiters_pass_the_conformance_kit(store: RedisStore, check
 
 @pytest.mark.asyncio
 async def test_a_slice_outlasts_its_store_until_its_end(own_server: Server) -> None:
-    async with RedisStore.from_url(own_server.url, timeout=0.05) as store:
+    async with RedisStore.from_url(own_server.url, timeout=1.0) as store:
         limiter = leased(store, SLOW)
         await warm(limiter, calls=60)
         there = int(held(limiter))
@@ -521,7 +521,7 @@ async def test_a_slice_outlasts_its_store_until_its_end(own_server: Server) -> N
 
 @pytest.mark.asyncio
 async def test_a_slice_is_not_used_after_its_end(own_server: Server) -> None:
-    async with RedisStore.from_url(own_server.url, timeout=0.05) as store:
+    async with RedisStore.from_url(own_server.url, timeout=1.0) as store:
         limiter = leased(store, SLOW)
         await warm(limiter, calls=60)
         assert own_server.pid is not None
