@@ -11,6 +11,7 @@ for a caller who no longer waits is given back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -113,8 +114,13 @@ class Lane:
     async def drain(self) -> None:
         """Wait until everything that was sent has ended, and keep no connection."""
         await self._traffic.drain()
-        if self._owed:
-            await asyncio.sleep(self._timeout)  # an answer that came late means that the server is coming back
+        if self._owed:  # an answer that came late means that the server is coming back
+            back = asyncio.Event()
+            stop = self.guard.on_change(lambda _: back.set())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._connect_timeout):
+                    await back.wait()
+            stop()
             await self._traffic.drain()
 
     async def aclose(self) -> None:

@@ -159,10 +159,14 @@ class Frame:
         ] or ["False"]
         lines += ["if (", f"    {first}", *(f"    or {condition}" for condition in others), "):"]
         lines += [f"    {line}" for line in [*self._rejected(form), *form.hand_over(form.plain)]]
-        lines += [*(line for part in parts if part is not alone for line in part.commit), *loop.arm, "try:"]
+        lines += [*(line for part in parts if part is not alone for line in part.commit), *loop.arm]
+        waiting: list[str] = []
         if alone is not None:
-            lines += [f"    if {' or '.join(alone.busy)}:", *(f"        {line}" for line in alone.queue)]
-            lines += ["    else:", *(f"        {line}" for line in alone.commit)]
+            waiting = [f"if {' or '.join(alone.busy)}:", *(f"    {line}" for line in alone.queue)]
+            waiting += ["else:", *(f"    {line}" for line in alone.commit)]
+        # A wait that failed is seen by those outside; where there is nobody, it need not be unwound.
+        seen = form.outcome or len(parts) > 1
+        lines += [*([] if seen else waiting), "try:", *(f"    {line}" for line in waiting if seen)]
         lines += [f"    result = await {form.invoke}", "except BaseException as error:"]
         lines += [*(f"    {line}" for line in loop.broken), "    failure = error", "else:"]
         state = f"moment, ({kept}), {loop.alive}"

@@ -124,7 +124,7 @@ class SliceLedger:
         for rule in rules:
             if rule.algorithm not in ALGORITHMS:
                 raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)} to be leased, got {rule.algorithm}")
-        self.rules = tuple(rules)
+        self.rules: tuple[Rule[Any], ...] = tuple(rules)
         self.states: list[Any] = [None] * len(self.rules)
         self.holdings: dict[str, Holding] = {}
         self._surplus = positive("surplus", surplus)

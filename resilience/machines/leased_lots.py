@@ -25,9 +25,9 @@ class Lot:
     __slots__ = ("ready", "units", "until")
 
     def __init__(self, units: float, ready: float, until: float) -> None:
-        self.units = units
-        self.ready = ready
-        self.until = until
+        self.units: float = units
+        self.ready: float = ready
+        self.until: float = until
 
 
 class Count(NamedTuple):

@@ -305,7 +305,8 @@ def test_a_program_ends_quietly_while_the_server_is_away(server: Node, signal_na
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
     )
-    noise = [line for line in ended.stderr.splitlines() if not line.startswith("Redis is away")]
+    expected = ("Redis is away", "Executing ")  # the latter on a machine that is busy, says asyncio
+    noise = [line for line in ended.stderr.splitlines() if not line.startswith(expected)]
     assert (ended.returncode, noise) == (0, [])
 
 
