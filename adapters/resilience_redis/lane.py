@@ -1,6 +1,6 @@
 """The way of one event loop to one server: requests of one turn of the loop travel together.
 
-    lane = Lane(client, timeout=0.05, connect_timeout=1.0)
+    lane = Lane(client, timeout=0.04, connect_timeout=1.0)
     answer = await lane.book(target, costs, max_wait=2.0)
 
 Whoever asks waits at most `timeout` seconds, and not at all while the server is known to be away. A command is not

@@ -45,7 +45,7 @@ _BRACES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 class RedisStore(Store):
     """A store on the client you already have: `redis.asyncio.Redis`, a Sentinel master, or `RedisCluster`.
 
-    `prefix` namespaces the keys. `timeout` (seconds, default 0.05) is the longest any call waits for Redis
+    `prefix` namespaces the keys. `timeout` (seconds, default 0.04) is the longest any call waits for Redis
     before StoreUnavailableError; `connect_timeout` (seconds, default 1.0) is how long a new connection may
     take, behind the back of the calls. A retry could charge twice: a plain client that retries is used
     through a twin with the same settings and no retries; any other client that retries is refused with
@@ -60,7 +60,7 @@ class RedisStore(Store):
         client: Any,
         *,
         prefix: str = "resilience",
-        timeout: float = 0.05,
+        timeout: float = 0.04,
         connect_timeout: float = 1.0,
     ) -> None:
         check_client(client)
@@ -74,7 +74,7 @@ class RedisStore(Store):
         url: str,
         *,
         prefix: str = "resilience",
-        timeout: float = 0.05,
+        timeout: float = 0.04,
         connect_timeout: float = 1.0,
         **options: Any,
     ) -> RedisStore:

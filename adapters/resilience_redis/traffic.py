@@ -1,6 +1,6 @@
 """What waits to be sent to one server, and what is under way.
 
-    traffic = Traffic(wire, guard, timeout=0.05, connect_timeout=1.0, give_back=refund)
+    traffic = Traffic(wire, guard, timeout=0.04, connect_timeout=1.0, give_back=refund)
     traffic.add(groups)     # of one turn of the event loop
 
 A few round trips may be under way at once; what comes meanwhile waits and travels together. A command is never

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from resilience_redis.loan import Loan
@@ -60,6 +61,12 @@ class Wire:
 
     async def exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Send commands through the client; return a reply or an exception for each. Raises what breaks all."""
+        try:
+            return await self._through_client(commands)
+        except AttributeError as error:  # redis-py 8 writes to what another task has just closed
+            raise RedisConnectionError("the connection was closed meanwhile") from error
+
+    async def _through_client(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         if len(commands) == 1:
             try:
                 return [await self.client.execute_command(*commands[0])]
