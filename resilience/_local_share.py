@@ -35,7 +35,7 @@ class LocalShare:
     ) -> None:
         self._whole = rules
         self._fixed = share
-        self._parts = 1
+        self._parts: int = 1
         self._rules = [_scaled(rule, share or 1.0) for rule in rules]
         self._ledger = MemoryLedger(self._rules, max_keys, common)
         self.line: Line = make_line(self._ledger, self._rules)

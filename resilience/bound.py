@@ -45,12 +45,13 @@ class Bound:
     ) -> None:
         if key is not None and not isinstance(key, str) and not callable(key):
             raise TypeError(f"key must be a string or a function of the call's arguments, got {key!r}")
-        plain = isinstance(cost, int | float | Mapping) and not isinstance(cost, bool)
+        given: object = cost
+        plain = isinstance(given, int | float | Mapping) and not isinstance(given, bool)
         if cost is not None and not callable(cost) and not plain:
             raise TypeError(f"cost must be a number, a mapping or a function of the call's arguments, got {cost!r}")
         self._policy = policy
         self._key = key
-        self._cost = cost
+        self._cost: Cost | Callable[..., Cost] | None = cost
         self._name = name
         inner = policy.operation
         self._operation = Operation(name or inner.name, classifier=inner.classifier, discard=inner.discard)
