@@ -141,7 +141,9 @@ class Line:
                             return
                 queue.booking = None
                 head.decision = decision = booking.decision
-                wake(head.waiter, decision)
+                waiter = head.waiter
+                if not waiter.done():
+                    waiter.set_result(decision)
             places.popleft()
         if places:  # many at once: let the event loop breathe in between
             queue.timer = call_later(0.0, partial(self._serve, key, queue))

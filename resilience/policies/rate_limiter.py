@@ -187,7 +187,10 @@ class RateLimiter(AccountedGuard):
 
     def _patience(self, call: Call, task: Task[Any] | None = None) -> float:
         """Seconds that a call may wait: the option, cut to its deadline."""
-        return min(self.max_wait, deadline_of(call, task) - clock.now())
+        deadline = deadline_of(call, task)
+        if deadline == math.inf:
+            return self.max_wait
+        return min(self.max_wait, deadline - clock.now())
 
     def refuse(self, call: Call, decision: Decision) -> bool:
         """Count and report a refusal; raises RateLimitedError unless in shadow mode."""
