@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
 from resilience.errors import StoreUnavailableError
+from resilience_redis.ending import end
 from resilience_redis.outage import as_outage
 
 logger: logging.Logger = logging.getLogger("resilience.redis")
@@ -99,8 +100,7 @@ class Guard:
         self._closed = True
         search, self._search = self._search, None
         if search is not None:
-            search.cancel()
-            await asyncio.wait([search])
+            await end(search)
 
     async def _look_for_it(self) -> None:
         try:

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from resilience.errors import StoreUnavailableError
+from resilience_redis.ending import end
 from resilience_redis.guard import Stop
 from resilience_redis.members import Members
 from resilience_redis.news import News
@@ -115,10 +116,7 @@ class Link:
     async def aclose(self) -> None:
         """End all background work, leave the members, and wait for what is under way."""
         await self.members.leave()
-        for task in tuple(self._jobs):
-            task.cancel()
-        if self._jobs:
-            await asyncio.wait(self._jobs)
+        await end(*self._jobs)
         await self._news.aclose()
         await self.lane.drain()
 

@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from resilience.errors import StoreUnavailableError
 from resilience_redis.borrowed import Borrowed
+from resilience_redis.ending import end
 from resilience_redis.outage import as_outage
 
 logger: logging.Logger = logging.getLogger("resilience.redis")
@@ -61,8 +62,7 @@ class News:
         """Hear nothing any more."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+            await end(task)
 
     def _stop(self, channel: str, listener: Listener) -> None:
         listeners = self._listeners.get(channel, [])

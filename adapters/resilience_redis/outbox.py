@@ -93,8 +93,11 @@ class Outbox:
             by_circuit.setdefault(request.circuit, []).append(request)
         return by_circuit
 
-    def forget(self) -> None:
-        """Nobody will carry the reports: circuits have to announce them again."""
+    def forget(self, error: Exception) -> None:
+        """Nobody will carry anything: who waits hears why, and circuits have to announce their reports again."""
+        requests, self._requests = self._requests, []
+        for request in requests:
+            request.failed(error)
         for circuit in self._reports:
             circuit.untold()
 

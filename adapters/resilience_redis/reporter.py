@@ -16,6 +16,7 @@ import logging
 import random
 import secrets
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from resilience import clock
@@ -25,6 +26,7 @@ from resilience.machines.rate_limiter.rule import text
 from resilience_redis.circuit_wire import MICROSECONDS, parse_view
 from resilience_redis.circuits import owner_of
 from resilience_redis.outbox import Outbox, Request, fail
+from resilience_redis.renewal import error_of
 from resilience_redis.scripts import script_of
 
 if TYPE_CHECKING:
@@ -116,14 +118,7 @@ class Reporter:
 
     def farewell(self) -> None:
         """Hand over what there is to say, so that it is sent before the connection is closed."""
-        for part in _parts(self._outbox.take(clock.now())):
-            requests = [request for each in part.values() for request in each]
-
-            def settle(reply: asyncio.Future[Any], requests: list[Request] = requests) -> None:
-                if not reply.cancelled() and reply.exception() is None:
-                    self._read(reply.result(), requests)
-
-            self._link.post(self._script, *self._message(part)).add_done_callback(settle)
+        self._depart()
 
     # Sending.
 
@@ -137,36 +132,43 @@ class Reporter:
             self._departure = self._loop.call_at(due, self._depart)
 
     def _depart(self) -> None:
-        """Send all that there is, in as few calls as possible."""
-        self._departure = None
+        """Send all that there is, in as few calls as possible. Whatever becomes of a call, those who wait are told."""
+        if self._departure is not None:
+            self._departure.cancel()
+            self._departure = None
         polled, self._polled = self._polled, None
-        for part in _parts(self._outbox.take(clock.now())):
-            self._link.start(self._carry(part, polled))
+        parts = list(_parts(self._outbox.take(clock.now())))
+        if polled is not None and not parts:
+            parts.append({})
+        for part in parts:
+            waiting = [request for requests in part.values() for request in requests]
+            reply = self._link.post(self._script, *self._message(part))
+            reply.add_done_callback(partial(self._arrived, waiting, polled))
             polled = None
-        if polled is not None:
-            self._link.start(self._carry({}, polled))
 
-    async def _carry(self, part: dict[SharedCircuit, list[Request]], polled: asyncio.Future[None] | None) -> None:
-        """Make one script call and pass on the answers."""
-        waiting = [request for requests in part.values() for request in requests]
-        error: Exception = StoreUnavailableError("the store was closed")
-        try:
-            self._read(await self._link.run(self._script, *self._message(part)), waiting)
-            waiting = []
+    def _arrived(
+        self, waiting: list[Request], polled: asyncio.Future[None] | None, reply: asyncio.Future[Any]
+    ) -> None:
+        """Pass on the answers of one script call, or why there are none."""
+        error = error_of(reply)
+        if error is None:
+            try:
+                self._read(reply.result(), waiting)
+            except Exception as caught:
+                error = caught
+        if error is None:
             if polled is not None and not polled.done():
                 polled.set_result(None)
-        except StoreUnavailableError as caught:
-            error = caught
+            return
+        if isinstance(error, StoreUnavailableError):
             self._fleet.went_away(error)
-        except Exception as caught:  # what only its author can mend: the next call asks and is told
-            error = caught
+        else:  # what only its author can mend: the next call asks and is told
             logger.warning("circuits cannot be shared: %s", error)
             self._fleet.disconnect()
-        finally:
-            for request in waiting:
-                request.failed(error)
-            if polled is not None:
-                fail(polled, error)
+        for request in waiting:
+            request.failed(error)
+        if polled is not None:
+            fail(polled, error)
 
     def _message(self, part: dict[SharedCircuit, list[Request]]) -> tuple[list[str], list[str]]:
         """The keys and arguments of a script call."""
@@ -248,7 +250,10 @@ class Reporter:
             stop()
         if self._departure is not None:
             self._departure.cancel()
-        self._outbox.forget()
+        closed = StoreUnavailableError("the store was closed")
+        self._outbox.forget(closed)
+        if self._polled is not None:
+            fail(self._polled, closed)
         self._fleet.leave(self)
 
 

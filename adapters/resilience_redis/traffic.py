@@ -164,15 +164,24 @@ class Traffic:
         if current:  # what happened before an outage says nothing of what is
             self._judge_all(trip.cargo, replies)
         self._settling += 1
-        self._go_on(self._settle(trip, replies))
+        self._go_on(trip, self._settle(trip, replies))
 
-    def _go_on(self, settling: Iterator[None]) -> None:
+    def _go_on(self, trip: Trip, settling: Iterator[None]) -> None:
         """Tell some callers now, and the others in the loop's next turn."""
-        for _ in settling:
-            self._loop.call_soon(self._go_on, settling)
-            return
-        self._settling -= 1
-        self._depart()
+        paused = False
+        try:
+            for _ in settling:
+                self._loop.call_soon(self._go_on, trip, settling)
+                paused = True
+                return
+        except Exception as error:  # a mistake of ours; nobody may wait for ever because of it
+            for each in trip.cargo:
+                each.fail(error)
+            raise
+        finally:
+            if not paused:
+                self._settling -= 1
+                self._depart()
 
     def _settle(self, trip: Trip, replies: list[Any]) -> Iterator[None]:
         """Tell everybody, and send once more what the server has no script for."""
@@ -213,6 +222,14 @@ class Traffic:
         if now > self._due + _STALL and not self._wire.lends:  # answers may lie here that redis-py had no time to read
             self._set_timer(now + _STALL)
             return
+        try:
+            self._let_go(now)
+        finally:  # even if something raised: without this timer everybody waits for ever
+            self._timer = None
+            if (due := self._next_due()) < math.inf:
+                self._set_timer(max(due, now + _TICK))
+
+    def _let_go(self, now: float) -> None:
         expired = [turn for turn in self._waiting if turn.until <= now]
         self._waiting = [turn for turn in self._waiting if turn.until > now]
         culprits = [trip.cargo[0] for trip in self._trips if trip.is_late(now)]
@@ -226,9 +243,6 @@ class Traffic:
         self._give_up_what_is_due(now)
         if self._wire.look():
             self._start(self._wire.rest())
-        self._timer = None
-        if (due := self._next_due()) < math.inf:
-            self._set_timer(max(due, now + _TICK))
 
     def _set_timer(self, due: float) -> None:
         self._due = due
