@@ -22,8 +22,11 @@ from .machines.rate_limiter import Decision
 FREE = Decision(True, 0.0, 0, ())
 """What a call hears that goes at once and on nobody's account."""
 
-GRACE = 0.3
-"""Seconds for which a process goes on by itself when the store is back, so that all have told it what they admitted."""
+GRACE = 0.5
+"""Seconds for which a process keeps to its share when the store is back, so that all have told it what they admitted.
+
+What is admitted in that time is charged in the store at once: whoever asks there already does not get it again.
+"""
 
 
 class SharedLimit:
@@ -36,6 +39,7 @@ class SharedLimit:
         """What this process may admit while the store is away."""
         self._fleets: WeakSet[Fleet] = WeakSet()
         self._wary_until = 0.0
+        self._paying = False  # what is admitted here is charged in the store at once
 
     async def take(self, call: Call, key: str, costs: Sequence[float], patience: float) -> Decision:
         """Wait until the costs may go, at most `patience` seconds; or the refusal, at once.
@@ -78,6 +82,7 @@ class SharedLimit:
 
         Raises RateLimitedError if nothing may go without it.
         """
+        self._paying = False
         outage = self.outage
         outage.began(call.operation.name, error)
         if outage.behaviour == "closed":
@@ -95,7 +100,10 @@ class SharedLimit:
         else:
             decision = await line.take(key, costs, patience, current_asyncio_task())
         if decision.allowed:
-            self.share.admitted(key, costs)
+            if self._paying and isinstance(self.limiter, RemoteLedger):
+                self.limiter.charge(key, costs)
+            else:
+                self.share.admitted(key, costs)
         return decision
 
     def _returned(self, forgotten: bool | None) -> None:
@@ -105,12 +113,14 @@ class SharedLimit:
                 self._wary_until = clock.now() + GRACE
         else:
             self._pay(forgotten)
+            self._paying = bool(self._wary_until)
 
     def _is_wary(self, now: float) -> bool:
         """Whether the store is back so lately that others may not have told it yet what they have admitted."""
         if now < self._wary_until:
             return True
         self._wary_until = 0.0
+        self._paying = False
         self._pay(forgotten=False)
         return False
 

@@ -10,18 +10,22 @@ One script call each; the record of an id is a key beside the limits, which expi
 from __future__ import annotations
 
 import asyncio
-import uuid
+import logging
 from typing import TYPE_CHECKING, Any
 
+from resilience.errors import StoreUnavailableError
 from resilience.limiter_state import Observation, Reserved
 from resilience.machines.rate_limiter.rule import text
 from resilience_redis.batch import as_text, patience
 from resilience_redis.limiter import VERSION, RedisLimiter, escaped
+from resilience_redis.renewal import error_of
 from resilience_redis.scripts import ledger_for
 from resilience_redis.target import MICROSECONDS, Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+logger: logging.Logger = logging.getLogger("resilience.redis")
 
 
 class RedisLedger(RedisLimiter):
@@ -63,12 +67,13 @@ class RedisLedger(RedisLimiter):
         return bool(await self._settle(key, id, actual, ttl, known))
 
     def charge(self, key: str, costs: Sequence[float]) -> None:
-        """Charge what was admitted elsewhere: a reservation of which nothing is known."""
-        self._settle(key, uuid.uuid4().hex, costs, 0.0, False).add_done_callback(_retrieve)
+        """Charge what was admitted elsewhere, as soon as it can be done; nobody waits for it."""
+        sent = self._lane().send(self._account(key), "charge", tuple(map(text, costs)))
+        sent.add_done_callback(_complain)
 
     def void(self, key: str, id: str, ttl: float) -> None:
         """Settle an id with nothing, as soon as it can be done."""
-        self._settle(key, id, (0.0,) * len(self._spec.rules), ttl, False).add_done_callback(_retrieve)
+        self._settle(key, id, (0.0,) * len(self._spec.rules), ttl, False).add_done_callback(_complain)
 
     def _settle(
         self, key: str, id: str, actual: Sequence[float | None], ttl: float, known: bool
@@ -90,6 +95,8 @@ def _span(seconds: float) -> str:
     return text(seconds * MICROSECONDS)
 
 
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()
+def _complain(sent: asyncio.Future[Any]) -> None:
+    """Nobody waits for the answer: a store that is away is no news, anything else has to be heard of."""
+    error = error_of(sent)
+    if error is not None and not isinstance(error, StoreUnavailableError):
+        logger.error("a rate limit could not be corrected: %s", error)

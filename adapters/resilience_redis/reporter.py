@@ -146,9 +146,7 @@ class Reporter:
             reply.add_done_callback(partial(self._arrived, waiting, polled))
             polled = None
 
-    def _arrived(
-        self, waiting: list[Request], polled: asyncio.Future[None] | None, reply: asyncio.Future[Any]
-    ) -> None:
+    def _arrived(self, waiting: list[Request], polled: asyncio.Future[None] | None, reply: asyncio.Future[Any]) -> None:
         """Pass on the answers of one script call, or why there are none."""
         error = error_of(reply)
         if error is None:

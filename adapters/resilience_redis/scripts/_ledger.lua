@@ -1,6 +1,6 @@
 -- Last part of the scripts that keep account: what is charged or lowered without asking, and reservations.
 --
--- observe and drain return the number of keys they changed. The last key of reserve and settle is the record of one
+-- observe, drain and charge return the number of keys they changed. The last key of reserve and settle is the record of one
 -- reservation: "1" if it is settled, from when it is valid, the index of the limit that bound, what each limit was
 -- charged and, until it is settled, the position of each, and of what is booked ahead the positions before, with
 -- commas between (machines: reserve.py). reserve returns an answer and, if it allows, a semicolon, whether it is
@@ -38,6 +38,17 @@ local function drain_all(rules, states)
     local delay = optional('seconds')
     if delay then
       changed = changed + put(rule, states[i], drain(rule, states[i], now, delay))
+    end
+  end
+  return changed
+end
+
+local function charge_all(rules, states)
+  local changed = 0
+  for i, rule in ipairs(rules) do
+    local amount = optional('amount')
+    if amount and amount > 0 then
+      changed = changed + put(rule, states[i], charge(rule, states[i], now, amount))
     end
   end
   return changed
@@ -152,6 +163,8 @@ if operation == 'observe' then
   return observe_all(read_rules(#KEYS), read_states(#KEYS))
 elseif operation == 'drain' then
   return drain_all(read_rules(#KEYS), read_states(#KEYS))
+elseif operation == 'charge' then
+  return charge_all(read_rules(#KEYS), read_states(#KEYS))
 elseif operation == 'reserve' then
   return reserve(read_rules(#KEYS - 1), read_states(#KEYS - 1), KEYS[#KEYS])
 elseif operation == 'settle' then

@@ -16,6 +16,7 @@ from resilience.machines.rate_limiter import GCRA, TokenBucket
 from resilience_redis import RedisStore
 from resilience_redis.ledger import RedisLedger
 from resilience_redis.server import Server
+from tests.support.rules import ALGORITHMS, make_rule
 from tests.support.settlers import TENANTS, expected, limiter_of
 
 PATIENT = 5.0
@@ -78,6 +79,42 @@ async def test_the_whole_life_of_a_reservation(store: RedisStore) -> None:
         peeked = await limiter.peek(key="a", cost={"tokens": 1})
         assert peeked.wait == pytest.approx((25_000 - 19_700) * 3600 / 20_000, rel=0.01)
         assert (await limiter.peek(key="a")).allowed
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+async def test_what_was_admitted_elsewhere_is_charged_even_into_debt(store: RedisStore, algorithm: str) -> None:
+    rule = make_rule(algorithm, 10, 3600.0, 10)
+    async with store:
+        ledger = store.limiter(LimiterSpec(algorithm, (rule, rule)))
+        assert isinstance(ledger, RedisLedger)
+        ledger.charge("a", (3, 0))
+        ledger.charge("a", (4, 0))
+        await until_charged(ledger, (3, 10) if algorithm != "leaky_bucket" else (0, 10))
+        ledger.charge("a", (8, 0))
+        await until_charged(ledger, (0, 10))
+        assert (await ledger.peek("a", (1, 0))).wait > 300, "a debt is paid back before anything goes"
+
+
+async def until_charged(ledger: RedisLedger, left: tuple[float, float]) -> None:
+    for _ in range(500):
+        if (await ledger.peek("a", (1, 1))).remaining == pytest.approx(left, abs=0.1):
+            return
+        await asyncio.sleep(0.002)
+    assert (await ledger.peek("a", (1, 1))).remaining == pytest.approx(left, abs=0.1)
+
+
+@pytest.mark.asyncio
+async def test_corrections_that_cannot_be_made_are_heard_of(
+    store: RedisStore, plain_redis: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with store:
+        ledger = store.limiter(LimiterSpec("odd", (GCRA(10, 1.0),)))
+        assert isinstance(ledger, RedisLedger)
+        for key in ledger.keys("a"):
+            plain_redis.lpush(key, "not ours")
+        ledger.charge("a", (1,))
+    assert "could not be corrected" in caplog.text
 
 
 @pytest.mark.asyncio
