@@ -24,7 +24,7 @@ from resilience.machines.retry_budget import TokenBudget
 from resilience.machines.token_bank import Answer
 from resilience_redis.batch import as_text
 from resilience_redis.permits import escaped
-from resilience_redis.renewal import error_of, logger
+from resilience_redis.replies import error_of, logger
 from resilience_redis.scripts import script_of
 
 if TYPE_CHECKING:

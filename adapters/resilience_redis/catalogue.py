@@ -23,11 +23,10 @@ from resilience.machines.rate_limiter import (
     SlidingWindow,
     TokenBucket,
 )
+from resilience_redis.replies import ignore
 from resilience_redis.scripts import script_of
 
 if TYPE_CHECKING:
-    import asyncio
-
     from resilience_redis.lane import Lane
 
 _RULES: Mapping[str, Any] = {
@@ -58,7 +57,7 @@ class Catalogue:
 
     def _send(self, lane: Lane, texts: Mapping[str, str]) -> None:
         said = [word for entry in texts.items() for word in entry]
-        lane.run(script_of("_prelude", "catalogue"), (self._key,), ("", *said)).add_done_callback(_retrieve)
+        lane.run(script_of("_prelude", "catalogue"), (self._key,), ("", *said)).add_done_callback(ignore)
 
 
 def catalogue_key(prefix: str) -> str:
@@ -77,9 +76,3 @@ def spec_of(name: str, text: str) -> LimiterSpec:
     said = json.loads(text)
     rules: tuple[Rule[Any], ...] = tuple(_RULES[said["algorithm"]](*numbers) for numbers in said["rules"])
     return LimiterSpec(name, rules, common=tuple(said["common"]))
-
-
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    """An error is nobody's."""
-    if not future.cancelled():
-        future.exception()

@@ -21,7 +21,8 @@ from resilience.machines.leased_permits import GONE, QUEUED
 from resilience.permits_state import BulkheadSpec, Grant, Occupancy
 from resilience_redis.batch import as_text
 from resilience_redis.hold import Hold
-from resilience_redis.renewal import POLL, Renewal, error_of
+from resilience_redis.renewal import POLL, Renewal
+from resilience_redis.replies import error_of
 from resilience_redis.scripts import Call, script_of
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from redis.exceptions import ReadOnlyError
 from resilience.errors import StoreUnavailableError
 from resilience_redis.batch import Errand, Grant, Group
 from resilience_redis.guard import Guard, Stop
+from resilience_redis.replies import complain
 from resilience_redis.scripts import Script
 from resilience_redis.target import Answer, Target
 from resilience_redis.traffic import Traffic
@@ -150,7 +151,7 @@ class Lane:
                 continue
             if self.guard.available:
                 marks = grant.target.marks(booking.stamp)
-                self.send(grant.target, "refund", grant.costs + marks).add_done_callback(_retrieve)
+                self.send(grant.target, "refund", grant.costs + marks).add_done_callback(complain)
             else:
                 self._owed.append(grant)
 
@@ -178,8 +179,3 @@ class Lane:
 def _fail(future: asyncio.Future[Any], error: StoreUnavailableError) -> None:
     if not future.done():
         future.set_exception(error)
-
-
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()

@@ -10,22 +10,18 @@ One script call each; the record of an id is a key beside the limits, which expi
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any
 
-from resilience.errors import StoreUnavailableError
 from resilience.limiter_state import Observation, Reserved
 from resilience.machines.rate_limiter.rule import text
 from resilience_redis.batch import as_text, patience
 from resilience_redis.limiter import VERSION, RedisLimiter, escaped
-from resilience_redis.renewal import error_of
+from resilience_redis.replies import complain
 from resilience_redis.scripts import ledger_for
 from resilience_redis.target import MICROSECONDS, Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-logger: logging.Logger = logging.getLogger("resilience.redis")
 
 
 class RedisLedger(RedisLimiter):
@@ -69,11 +65,11 @@ class RedisLedger(RedisLimiter):
     def charge(self, key: str, costs: Sequence[float]) -> None:
         """Charge what was admitted elsewhere, as soon as it can be done; nobody waits for it."""
         sent = self._lane().send(self._account(key), "charge", tuple(map(text, costs)))
-        sent.add_done_callback(_complain)
+        sent.add_done_callback(complain)
 
     def void(self, key: str, id: str, ttl: float) -> None:
         """Settle an id with nothing, as soon as it can be done."""
-        self._settle(key, id, (0.0,) * len(self._spec.rules), ttl, False).add_done_callback(_complain)
+        self._settle(key, id, (0.0,) * len(self._spec.rules), ttl, False).add_done_callback(complain)
 
     def _settle(
         self, key: str, id: str, actual: Sequence[float | None], ttl: float, known: bool
@@ -93,10 +89,3 @@ class RedisLedger(RedisLimiter):
 
 def _span(seconds: float) -> str:
     return text(seconds * MICROSECONDS)
-
-
-def _complain(sent: asyncio.Future[Any]) -> None:
-    """Nobody waits for the answer: a store that is away is no news, anything else has to be heard of."""
-    error = error_of(sent)
-    if error is not None and not isinstance(error, StoreUnavailableError):
-        logger.error("a rate limit could not be corrected: %s", error)

@@ -23,6 +23,7 @@ from resilience_redis.ending import end
 from resilience_redis.guard import Stop
 from resilience_redis.members import Members
 from resilience_redis.news import News
+from resilience_redis.replies import ignore
 
 if TYPE_CHECKING:
     from resilience_redis.lane import Lane
@@ -74,7 +75,7 @@ class Link:
     def post(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> asyncio.Future[Any]:
         """Run a script that nobody needs to wait for; an error is nobody's, unless the future is looked at."""
         future = self.lane.run(script, keys, arguments)
-        future.add_done_callback(_retrieve)
+        future.add_done_callback(ignore)
         return future
 
     def subscribe(self, channel: str, listener: Callable[[str | None], None]) -> Stop:
@@ -124,8 +125,3 @@ class Link:
         self._jobs.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("background work failed", exc_info=error)
-
-
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()

@@ -11,7 +11,6 @@ because nobody else may come to see that its holder is dead.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 from resilience.errors import StoreUnavailableError
 from resilience.machines.leased_permits import GONE, QUEUED
 from resilience_redis.batch import as_text
+from resilience_redis.replies import error_of, logger
 
 if TYPE_CHECKING:
     from resilience_redis.hold import Hold
     from resilience_redis.holdings import Holdings
-
-logger: logging.Logger = logging.getLogger("resilience.redis")
 
 POLL = 1.0
 """Seconds after which those who wait ask for what a lost message may have told, at the latest."""
@@ -157,11 +155,3 @@ def _calls(holds: Sequence[Hold]) -> Iterator[list[Hold]]:
     ordered = sorted(holds, key=lambda hold: hold.key)
     for start in range(0, len(ordered), LARGEST):
         yield ordered[start : start + LARGEST]
-
-
-def error_of(reply: asyncio.Future[Any]) -> Exception | None:
-    """What went wrong with a request, if anything did."""
-    if reply.cancelled():
-        return StoreUnavailableError("the store was closed")
-    error = reply.exception()
-    return error if error is None or isinstance(error, Exception) else StoreUnavailableError(str(error))

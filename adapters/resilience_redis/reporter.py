@@ -26,7 +26,7 @@ from resilience.machines.rate_limiter.rule import text
 from resilience_redis.circuit_wire import MICROSECONDS, parse_view
 from resilience_redis.circuits import owner_of
 from resilience_redis.outbox import Outbox, Request, fail
-from resilience_redis.renewal import error_of
+from resilience_redis.replies import error_of
 from resilience_redis.scripts import script_of
 
 if TYPE_CHECKING:
