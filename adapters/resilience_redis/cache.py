@@ -21,9 +21,9 @@ from redis.exceptions import RedisError
 
 from resilience.cache_state import CacheSpec, Life
 from resilience.machines.cache_lease import Look
-from resilience_redis.batch import as_text
-from resilience_redis.outage import as_outage
-from resilience_redis.permits import escaped
+from resilience_redis.bulkheads.permits import escaped
+from resilience_redis.connection.batch import as_text
+from resilience_redis.connection.outage import as_outage
 from resilience_redis.scripts import script_of
 
 if TYPE_CHECKING:

@@ -23,11 +23,11 @@ from resilience.machines.rate_limiter import (
     SlidingWindow,
     TokenBucket,
 )
-from resilience_redis.replies import ignore
+from resilience_redis.connection.replies import ignore
 from resilience_redis.scripts import script_of
 
 if TYPE_CHECKING:
-    from resilience_redis.lane import Lane
+    from resilience_redis.connection.lane import Lane
 
 _RULES: Mapping[str, Any] = {
     each.algorithm: each for each in (GCRA, TokenBucket, FixedWindow, SlidingWindow, SlidingLog, LeakyBucket)

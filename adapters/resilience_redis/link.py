@@ -19,14 +19,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from resilience.errors import StoreUnavailableError
-from resilience_redis.ending import end
-from resilience_redis.guard import Stop
+from resilience_redis.connection.ending import end
+from resilience_redis.connection.guard import Stop
+from resilience_redis.connection.replies import ignore
 from resilience_redis.members import Members
 from resilience_redis.news import News
-from resilience_redis.replies import ignore
 
 if TYPE_CHECKING:
-    from resilience_redis.lane import Lane
+    from resilience_redis.connection.lane import Lane
     from resilience_redis.scripts import Script
 
 logger: logging.Logger = logging.getLogger("resilience.redis")

@@ -19,9 +19,9 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from resilience.errors import StoreUnavailableError
-from resilience_redis.borrowed import Borrowed
-from resilience_redis.ending import end
-from resilience_redis.outage import as_outage
+from resilience_redis.connection.borrowed import Borrowed
+from resilience_redis.connection.ending import end
+from resilience_redis.connection.outage import as_outage
 
 logger: logging.Logger = logging.getLogger("resilience.redis")
 

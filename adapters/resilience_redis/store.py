@@ -22,18 +22,18 @@ from resilience.machines.circuit_breaker import BreakerRule
 from resilience.machines.retry_budget import RetryBudgetMachine, TokenBudget
 from resilience.permits_state import BulkheadSpec
 from resilience.store import Store
+from resilience_redis.breakers.circuits import SharedCircuits
+from resilience_redis.breakers.fleet import Fleet
 from resilience_redis.budget import RedisBudget
+from resilience_redis.bulkheads.permits import RedisPermits
 from resilience_redis.cache import RedisCache
 from resilience_redis.catalogue import Catalogue
-from resilience_redis.circuits import SharedCircuits
-from resilience_redis.client import check_client, client_from_url, retries_of, twin_of
-from resilience_redis.cluster_lane import ClusterLane
-from resilience_redis.fleet import Fleet
-from resilience_redis.lane import Lane
-from resilience_redis.leased import LeasedLimiter
-from resilience_redis.ledger import RedisLedger
+from resilience_redis.connection.client import check_client, client_from_url, retries_of, twin_of
+from resilience_redis.connection.cluster_lane import ClusterLane
+from resilience_redis.connection.lane import Lane
+from resilience_redis.limits.leased import LeasedLimiter
+from resilience_redis.limits.ledger import RedisLedger
 from resilience_redis.link import Link
-from resilience_redis.permits import RedisPermits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from resilience.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter import GCRA
 from resilience_redis import RedisStore
-from resilience_redis.client import no_retries
+from resilience_redis.connection.client import no_retries
 from resilience_redis.server import Server, start_server
 from tests.bench.contest import OURS, fresh
 from tests.bench.peers import MissingError, installed, module

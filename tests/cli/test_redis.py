@@ -20,7 +20,7 @@ from resilience.machines.retry_budget import TokenBudget
 from resilience.permits_state import BulkheadSpec
 from resilience_redis import RedisStore
 from resilience_redis.inspection import KINDS
-from resilience_redis.leased import LeasedLimiter
+from resilience_redis.limits.leased import LeasedLimiter
 from resilience_redis.server import Server
 from tests.support.cluster import cluster
 from tests.support.redis import plain_redis, redis_prefix, redis_server

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from resilience.machines.breaker_records import BreakerRule, BreakerState
-from resilience_redis.circuit_wire import STATES, identity_of, rule_line
-from resilience_redis.fleet import Fleet
+from resilience_redis.breakers.circuit_wire import STATES, identity_of, rule_line
+from resilience_redis.breakers.fleet import Fleet
 from resilience_redis.inspection.connection import Connection
 from resilience_redis.inspection.entry import Entry, Owner, Place, seconds
 from resilience_redis.scripts import script_of

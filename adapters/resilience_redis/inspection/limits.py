@@ -15,10 +15,10 @@ from resilience.limiter_state import LimiterSpec
 from resilience_redis.catalogue import catalogue_key, spec_of
 from resilience_redis.inspection.connection import Connection
 from resilience_redis.inspection.entry import Entry, Owner, Place, seconds
-from resilience_redis.limiter import RedisLimiter
+from resilience_redis.limits.limiter import RedisLimiter
 
 if TYPE_CHECKING:
-    from resilience_redis.lane import Lane
+    from resilience_redis.connection.lane import Lane
 
 
 class LimitKind:

@@ -17,10 +17,10 @@ from resilience.errors import StoreUnavailableError
 from resilience.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter import GCRA, FixedWindow, LeakyBucket
 from resilience_redis import RedisStore
-from resilience_redis.batch import Batch, Group, load
+from resilience_redis.connection.batch import Batch, Group, load
+from resilience_redis.connection.target import Target
 from resilience_redis.scripts import script_for
 from resilience_redis.server import Server
-from resilience_redis.target import Target
 from tests.support.redis import sync_client
 from tests.support.rules import ALGORITHMS, make_rule
 

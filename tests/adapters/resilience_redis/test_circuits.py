@@ -18,7 +18,8 @@ from resilience import BreakerState, CircuitBreaker, CircuitOpenError, Pipeline,
 from resilience.engine import build
 from resilience.events import CircuitOpened, StoreDegraded, StoreRecovered
 from resilience.testing import EventRecorder, run
-from resilience_redis import RedisStore, reporter
+from resilience_redis import RedisStore
+from resilience_redis.breakers import reporter
 from resilience_redis.server import Server
 from tests.support.failures import DownError
 from tests.support.redis import sync_client

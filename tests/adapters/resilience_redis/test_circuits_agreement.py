@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from resilience.machines.breaker_records import BreakerRule
 from resilience.machines.fleet_breaker import FleetBreaker, Versions
 from resilience.machines.rate_limiter.rule import text
-from resilience_redis.circuit_wire import STATES, identity_of, name_and_key, parse_view, rule_line, view_line
+from resilience_redis.breakers.circuit_wire import STATES, identity_of, name_and_key, parse_view, rule_line, view_line
 from resilience_redis.scripts import script_of
 from tests.support.rules import LONG
 

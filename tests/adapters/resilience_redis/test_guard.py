@@ -21,8 +21,8 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from resilience.errors import StoreUnavailableError
-from resilience_redis.guard import FAILURES, Guard
-from resilience_redis.outage import means_away
+from resilience_redis.connection.guard import FAILURES, Guard
+from resilience_redis.connection.outage import means_away
 
 AWAY = RedisConnectionError("gone")
 

@@ -19,7 +19,7 @@ from resilience.errors import StoreUnavailableError
 from resilience.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter import GCRA
 from resilience_redis import RedisStore
-from resilience_redis.resp import Replies
+from resilience_redis.connection.resp import Replies
 from resilience_redis.scripts import script_of
 from resilience_redis.server import Server
 from tests.support.redis import sync_client
@@ -179,7 +179,7 @@ async def test_what_is_posted_is_carried_out_and_background_work_goes_on(
     async with RedisStore.from_url(redis_server.url, prefix=redis_prefix, timeout=PATIENT) as store:
         link = store.link()
         members = (script_of("_prelude", "members"), [f"{{{redis_prefix}}}"])
-        link.post(*members, ["beat", "", "somebody", "1000000"]).cancel()
+        link.post(*members, ["beat", "", "somebody", "60000000"]).cancel()
         with caplog.at_level(logging.ERROR, "resilience.redis"):
             stop = link.every(0.001, work)
             link.start(fail())

@@ -19,7 +19,7 @@ from resilience.machines.rate_limiter import GCRA, TokenBucket
 from resilience.store import Store
 from resilience.testing.stores import LIMITER_CHECKS, LimiterCheck
 from resilience_redis import RedisStore
-from resilience_redis.leased import LeasedLimiter
+from resilience_redis.limits.leased import LeasedLimiter
 from resilience_redis.server import Server
 from tests.support.rules import ALGORITHMS, AnyRule
 

@@ -16,7 +16,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from resilience.errors import StoreUnavailableError
-from resilience_redis.outage import as_outage
+from resilience_redis.connection.outage import as_outage
 
 IN_SCRIPT = "Error running script (call to f_0558e9): @user_script:84: @user_script: 84: "
 """How servers before 7.0 begin."""

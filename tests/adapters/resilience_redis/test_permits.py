@@ -28,8 +28,9 @@ from resilience import (
 from resilience.engine import build
 from resilience.events import CallRejected, PermitAwaited, PermitLost, StoreDegraded, StoreRecovered
 from resilience.testing import EventRecorder
-from resilience_redis import RedisStore, renewal
-from resilience_redis.permits import RedisPermits
+from resilience_redis import RedisStore
+from resilience_redis.bulkheads import renewal
+from resilience_redis.bulkheads.permits import RedisPermits
 from resilience_redis.server import Server, start_server
 from tests.support.redis import sync_client
 

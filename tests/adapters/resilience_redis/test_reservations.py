@@ -14,7 +14,7 @@ from resilience import Limit, RateLimiter
 from resilience.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter import GCRA, TokenBucket
 from resilience_redis import RedisStore
-from resilience_redis.ledger import RedisLedger
+from resilience_redis.limits.ledger import RedisLedger
 from resilience_redis.server import Server
 from tests.support.rules import ALGORITHMS, make_rule
 from tests.support.settlers import TENANTS, expected, limiter_of

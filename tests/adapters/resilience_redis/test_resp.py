@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import InvalidResponse, NoScriptError, ResponseError
 
-from resilience_redis.resp import Replies, pack
+from resilience_redis.connection.resp import Replies, pack
 
 SAMPLES: list[tuple[bytes, Any]] = [
     (b"+OK\r\n", b"OK"),

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from resilience.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter import GCRA, FixedWindow, LeakyBucket, SlidingWindow, TokenBucket
 from resilience_redis import RedisStore
-from resilience_redis.ledger import RedisLedger
+from resilience_redis.limits.ledger import RedisLedger
 from resilience_redis.server import Server
 from tests.support.rules import ALGORITHMS, make_rule
 

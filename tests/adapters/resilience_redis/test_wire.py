@@ -8,8 +8,8 @@ import pytest
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from resilience_redis.connection.wire import Wire
 from resilience_redis.server import Server
-from resilience_redis.wire import Wire
 
 
 class Mine(redis.asyncio.Redis):

@@ -19,8 +19,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
 from resilience.errors import StoreUnavailableError
-from resilience_redis.ending import end
-from resilience_redis.outage import as_outage
+from resilience_redis.connection.ending import end
+from resilience_redis.connection.outage import as_outage
 
 logger: logging.Logger = logging.getLogger("resilience.redis")
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from resilience.errors import StoreUnavailableError
 from resilience.machines.leased_permits import GONE, QUEUED
-from resilience_redis.batch import as_text
-from resilience_redis.replies import error_of, logger
+from resilience_redis.connection.batch import as_text
+from resilience_redis.connection.replies import error_of, logger
 
 if TYPE_CHECKING:
-    from resilience_redis.hold import Hold
-    from resilience_redis.holdings import Holdings
+    from resilience_redis.bulkheads.hold import Hold
+    from resilience_redis.bulkheads.holdings import Holdings
 
 POLL = 1.0
 """Seconds after which those who wait ask for what a lost message may have told, at the latest."""

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from resilience import clock
 from resilience.machines.rate_limiter.rule import text
-from resilience_redis.circuits import owner_of
+from resilience_redis.breakers.circuits import owner_of
 
 if TYPE_CHECKING:
     from resilience.machines.shared_circuit import Report, SharedCircuit
-    from resilience_redis.fleet import Fleet
+    from resilience_redis.breakers.fleet import Fleet
 
 
 @dataclass(slots=True, eq=False)

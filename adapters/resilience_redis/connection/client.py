@@ -13,7 +13,7 @@ from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from resilience_redis.traffic import WIDTH
+from resilience_redis.connection.traffic import WIDTH
 
 
 def client_from_url(url: str, connect_timeout: float, options: dict[str, Any]) -> Any:

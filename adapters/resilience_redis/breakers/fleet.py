@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, cast
 from resilience import clock
 from resilience.machines.circuit_breaker import BreakerRule
 from resilience.machines.fleet_breaker import FleetView
-from resilience_redis.circuit_wire import name_and_key
-from resilience_redis.circuits import SharedCircuits, owner_of
-from resilience_redis.reporter import Reporter
+from resilience_redis.breakers.circuit_wire import name_and_key
+from resilience_redis.breakers.circuits import SharedCircuits, owner_of
+from resilience_redis.breakers.reporter import Reporter
 
 if TYPE_CHECKING:
     from resilience.machines.shared_circuit import SharedCircuit

@@ -15,10 +15,10 @@ from typing import Any
 from redis.crc import key_slot
 from redis.exceptions import MovedError, RedisError
 
-from resilience_redis.guard import Stop, tell
-from resilience_redis.lane import Lane
+from resilience_redis.connection.guard import Stop, tell
+from resilience_redis.connection.lane import Lane
+from resilience_redis.connection.target import Answer, Target
 from resilience_redis.scripts import Script
-from resilience_redis.target import Answer, Target
 
 
 class ClusterLane(Lane):

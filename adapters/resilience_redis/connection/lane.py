@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 from redis.exceptions import ReadOnlyError
 
 from resilience.errors import StoreUnavailableError
-from resilience_redis.batch import Errand, Grant, Group
-from resilience_redis.guard import Guard, Stop
-from resilience_redis.replies import complain
+from resilience_redis.connection.batch import Errand, Grant, Group
+from resilience_redis.connection.guard import Guard, Stop
+from resilience_redis.connection.replies import complain
+from resilience_redis.connection.target import Answer, Target
+from resilience_redis.connection.traffic import Traffic
+from resilience_redis.connection.wire import Wire
 from resilience_redis.scripts import Script
-from resilience_redis.target import Answer, Target
-from resilience_redis.traffic import Traffic
-from resilience_redis.wire import Wire
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 
-from resilience_redis.borrowed import Borrowed
+from resilience_redis.connection.borrowed import Borrowed
 
 Arrived: TypeAlias = Callable[[list[Any] | Exception], None]
 """Hears a reply or an exception for each command, or what broke all of them."""

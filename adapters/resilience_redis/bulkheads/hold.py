@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from resilience.permits_state import Grant, Occupancy
 
 if TYPE_CHECKING:
-    from resilience_redis.holdings import Holdings
+    from resilience_redis.bulkheads.holdings import Holdings
 
 
 class Hold(Grant):

@@ -18,7 +18,7 @@ from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from resilience_redis.loan import Loan
+from resilience_redis.connection.loan import Loan
 
 
 class Wire:

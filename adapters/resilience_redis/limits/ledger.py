@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from resilience.limiter_state import Observation, Reserved
 from resilience.machines.rate_limiter.rule import text
-from resilience_redis.batch import as_text, patience
-from resilience_redis.limiter import VERSION, RedisLimiter, escaped
-from resilience_redis.replies import complain
+from resilience_redis.connection.batch import as_text, patience
+from resilience_redis.connection.replies import complain
+from resilience_redis.connection.target import MICROSECONDS, Target
+from resilience_redis.limits.limiter import VERSION, RedisLimiter, escaped
 from resilience_redis.scripts import ledger_for
-from resilience_redis.target import MICROSECONDS, Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

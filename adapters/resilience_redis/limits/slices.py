@@ -23,9 +23,9 @@ from resilience.limiter_state import Booking
 from resilience.machines.leased_slice import INTERVAL, LEAST, LIFETIME, Answer, Ask, Gift, Slice, Verdict
 from resilience.machines.rate_limiter.decide import Decision
 from resilience.machines.rate_limiter.rule import text
-from resilience_redis.batch import as_text
+from resilience_redis.connection.batch import as_text
+from resilience_redis.connection.target import MICROSECONDS
 from resilience_redis.scripts import Script
-from resilience_redis.target import MICROSECONDS
 
 if TYPE_CHECKING:
     from resilience_redis.link import Link

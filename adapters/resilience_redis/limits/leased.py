@@ -19,14 +19,14 @@ from resilience.machines.leased_ledger import ALGORITHMS
 from resilience.machines.leased_lots import Lot
 from resilience.machines.rate_limiter.decide import Decision
 from resilience.machines.rate_limiter.rule import check_cost, text
+from resilience_redis.connection.target import MICROSECONDS
+from resilience_redis.limits.slices import Desk, Held, Terms, booked
 from resilience_redis.scripts import script_of
-from resilience_redis.slices import Desk, Held, Terms, booked
-from resilience_redis.target import MICROSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from resilience_redis.ledger import RedisLedger
+    from resilience_redis.limits.ledger import RedisLedger
     from resilience_redis.link import Link
 
 

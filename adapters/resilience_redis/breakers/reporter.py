@@ -23,17 +23,17 @@ from resilience import clock
 from resilience.errors import StoreUnavailableError
 from resilience.machines.breaker_records import Admission, BreakerState, Rejection
 from resilience.machines.rate_limiter.rule import text
-from resilience_redis.circuit_wire import MICROSECONDS, parse_view
-from resilience_redis.circuits import owner_of
-from resilience_redis.outbox import Outbox, Request, fail
-from resilience_redis.replies import error_of
+from resilience_redis.breakers.circuit_wire import MICROSECONDS, parse_view
+from resilience_redis.breakers.circuits import owner_of
+from resilience_redis.breakers.outbox import Outbox, Request, fail
+from resilience_redis.connection.replies import error_of
 from resilience_redis.scripts import script_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resilience.machines.shared_circuit import SharedCircuit
-    from resilience_redis.fleet import Fleet
+    from resilience_redis.breakers.fleet import Fleet
     from resilience_redis.link import Link
 
 logger: logging.Logger = logging.getLogger("resilience.redis")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import TypeAlias
 
-from resilience_redis.batch import Batch, Errand, Group, Single
-from resilience_redis.loan import Loan
+from resilience_redis.connection.batch import Batch, Errand, Group, Single
+from resilience_redis.connection.loan import Loan
 
 Cargo: TypeAlias = list[Batch | Single | Errand]
 

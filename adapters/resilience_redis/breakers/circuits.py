@@ -24,10 +24,10 @@ from resilience.machines.circuit_breaker import (
 )
 from resilience.machines.fleet_breaker import FleetView
 from resilience.machines.shared_circuit import AT_ONCE, LATER, SOON, Probe, SharedCircuit
-from resilience_redis.circuit_wire import identity_of, rule_line
+from resilience_redis.breakers.circuit_wire import identity_of, rule_line
 
 if TYPE_CHECKING:
-    from resilience_redis.fleet import Fleet
+    from resilience_redis.breakers.fleet import Fleet
 
 LIFETIME = 30.0
 """Seconds that the report of a process counts whose window is one of calls; else it is the period of the window."""

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from resilience.errors import StoreUnavailableError
 from resilience.machines.leased_permits import GONE, QUEUED
 from resilience.permits_state import BulkheadSpec, Grant, Occupancy
-from resilience_redis.batch import as_text
-from resilience_redis.hold import Hold
-from resilience_redis.renewal import POLL, Renewal
-from resilience_redis.replies import error_of
+from resilience_redis.bulkheads.hold import Hold
+from resilience_redis.bulkheads.renewal import POLL, Renewal
+from resilience_redis.connection.batch import as_text
+from resilience_redis.connection.replies import error_of
 from resilience_redis.scripts import Call, script_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.exceptions import InvalidResponse
 
-from resilience_redis.resp import Replies, pack
+from resilience_redis.connection.resp import Replies, pack
 
 
 class Borrowed(asyncio.Protocol):

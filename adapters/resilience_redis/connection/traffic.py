@@ -19,12 +19,12 @@ from typing import Any, TypeAlias
 from redis.exceptions import InvalidResponse, NoScriptError
 
 from resilience.errors import StoreUnavailableError
-from resilience_redis.batch import Batch, Errand, Grant, Group, Single, load
-from resilience_redis.guard import Guard
-from resilience_redis.outage import means_away
+from resilience_redis.connection.batch import Batch, Errand, Grant, Group, Single, load
+from resilience_redis.connection.guard import Guard
+from resilience_redis.connection.outage import means_away
+from resilience_redis.connection.trips import Cargo, Trip, Turn
+from resilience_redis.connection.wire import Wire
 from resilience_redis.scripts import Script
-from resilience_redis.trips import Cargo, Trip, Turn
-from resilience_redis.wire import Wire
 
 WIDTH = 8
 """Round trips of one event loop that may be under way at once."""

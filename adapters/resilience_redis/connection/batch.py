@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from resilience.limiter_state import Booking
 from resilience.machines.rate_limiter.rule import text
-from resilience_redis.outage import as_outage
+from resilience_redis.connection.outage import as_outage
+from resilience_redis.connection.target import MICROSECONDS, Answer, Target
 from resilience_redis.scripts import Call
-from resilience_redis.target import MICROSECONDS, Answer, Target
 
 _LONGEST = 9e15
 

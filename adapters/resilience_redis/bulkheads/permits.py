@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from resilience.permits_state import BulkheadSpec, Grant, Occupancy
-from resilience_redis.batch import as_text
-from resilience_redis.hold import Hold
-from resilience_redis.holdings import Holdings
+from resilience_redis.bulkheads.hold import Hold
+from resilience_redis.bulkheads.holdings import Holdings
+from resilience_redis.connection.batch import as_text
 
 if TYPE_CHECKING:
     from resilience_redis.link import Link

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 from resilience.limiter_state import Booking, Fleet, LimiterSpec
 from resilience.machines.rate_limiter.decide import Decision
 from resilience.machines.rate_limiter.rule import check_costs, text
-from resilience_redis.batch import as_text
+from resilience_redis.connection.batch import as_text
+from resilience_redis.connection.target import MICROSECONDS, Target
 from resilience_redis.scripts import script_for
-from resilience_redis.target import MICROSECONDS, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from resilience_redis.lane import Lane
+    from resilience_redis.connection.lane import Lane
 
 VERSION = "v1"
 """Of the layout of states; a new layout gets new keys."""

@@ -1,0 +1,1 @@
+"""Circuits of a fleet: `fleet` (what this process knows), `reporter` (who tells and asks), `circuits` (of one name)."""
