@@ -12,6 +12,7 @@ from pathlib import Path
 NEEDS = {  # what to import, and the extra it is to ask for when its library is missing
     "resilience.settings": "settings",
     "resilience_httpx": "httpx",
+    "resilience_llm": "httpx",
     "resilience_redis": "redis",
     "resilience_structlog": "structlog",
 }

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from .events import Event, Listener
     from .limit import Limit
     from .machines.backoff import Backoff
+    from .machines.chaos import Exponential
     from .machines.circuit_breaker import BreakerMetrics, BreakerState
+    from .machines.quantile import Quantile
     from .machines.rate_limiter import (
         GCRA,
         Decision,
@@ -50,8 +52,10 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
     from .policies.bulkhead import Bulkhead
     from .policies.cache import Cache
+    from .policies.chaos import Chaos
     from .policies.circuit_breaker import CircuitBreaker
     from .policies.fallback import Fallback, LastGood, Value
+    from .policies.hedge import Hedge
     from .policies.rate_limiter import RateLimiter
     from .policies.retry import Retry
     from .policies.single_flight import SingleFlight
@@ -75,16 +79,19 @@ __all__ = [
     "BulkheadFullError",
     "Cache",
     "Call",
+    "Chaos",
     "CircuitBreaker",
     "CircuitOpenError",
     "Classifier",
     "Codec",
     "Decision",
     "Event",
+    "Exponential",
     "Fallback",
     "FixedWindow",
     "Guard",
     "HazardWarning",
+    "Hedge",
     "JsonCodec",
     "LastGood",
     "LeakyBucket",
@@ -98,6 +105,7 @@ __all__ = [
     "PickleCodec",
     "Pipeline",
     "Policy",
+    "Quantile",
     "RateLimitedError",
     "RateLimiter",
     "RatioBudget",
@@ -134,15 +142,19 @@ _HOMES = {
     "events": "Event Listener",
     "limit": "Limit",
     "machines.backoff": "Backoff",
+    "machines.chaos": "Exponential",
     "machines.circuit_breaker": "BreakerMetrics BreakerState",
+    "machines.quantile": "Quantile",
     "machines.rate_limiter": "GCRA Decision FixedWindow LeakyBucket SlidingLog SlidingWindow TokenBucket",
     "machines.retry_budget": "RatioBudget TokenBudget",
     "outcome": "Outcome",
     "pipeline": "Pipeline",
     "policies.bulkhead": "Bulkhead",
     "policies.cache": "Cache",
+    "policies.chaos": "Chaos",
     "policies.circuit_breaker": "CircuitBreaker",
     "policies.fallback": "Fallback LastGood Value",
+    "policies.hedge": "Hedge",
     "policies.rate_limiter": "RateLimiter",
     "policies.retry": "Retry",
     "policies.single_flight": "SingleFlight",

@@ -50,10 +50,14 @@ class Job(Protocol):
         ...
 
 
-def begin(work: Work) -> Job:
-    """Await `work()` in a new task. It has not begun when this returns."""
-    task = current_asyncio_task()
-    return _TrioJob(work) if task is None else _AsyncioJob(work, task.get_loop())
+def begin(work: Work, loop: asyncio.AbstractEventLoop | None = None) -> Job:
+    """Await `work()` in a new task. It has not begun when this returns.
+
+    In a callback of an asyncio loop, where no task is running, that `loop` has to be given.
+    """
+    if loop is None and (task := current_asyncio_task()) is not None:
+        loop = task.get_loop()
+    return _TrioJob(work) if loop is None else _AsyncioJob(work, loop)
 
 
 def home() -> object:

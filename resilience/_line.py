@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from . import clock
-from ._parking import Timer, Waiter, call_later, park, wake
+from ._parking import Timer, Waiter, call_later, park
 from .limiter_state import Booking, LocalLimiter
 from .machines.rate_limiter import Decision, Rule, check_cost
 

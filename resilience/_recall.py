@@ -36,10 +36,12 @@ class Recall(Protocol):
 def recall() -> Recall:
     """A recall of the current task."""
     task = current_asyncio_task()
-    return _TrioRecall() if task is None else _AsyncioRecall(task)
+    return _TrioRecall() if task is None else AsyncioRecall(task)
 
 
-class _AsyncioRecall:
+class AsyncioRecall:
+    """A recall of an asyncio task."""
+
     __slots__ = ("_cancelling", "_fired", "_task")
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
@@ -48,10 +50,12 @@ class _AsyncioRecall:
         self._fired = False
 
     def fire(self) -> None:
+        """Cancel what the task does."""
         self._fired = True
         self._task.cancel()
 
     def disarm(self, error: BaseException | None) -> bool:
+        """End it; True if `error` is its own doing."""
         if not self._fired:
             return False
         # Somebody else's cancellation may have arrived as well; then it is theirs to answer for.

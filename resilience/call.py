@@ -157,6 +157,14 @@ class Lease:
             self._deadline = deadline
             self._clamp = clamp
 
+    def adopt(self, attempt: Call) -> None:
+        """Hold what another attempt at the call holds for its result, and no longer what was held here."""
+        self.close()
+        other, attempt.lease = attempt.lease, self
+        if other is not None:
+            self.call, self._held, other._held = other.call, other._held, []
+            self._clamp, self._deadline = other._clamp, other._deadline
+
     async def step(self, step: Callable[[], Awaitable[T]]) -> T:
         """Await the next part of the result. Raises TimedOutError when the call's deadline passes."""
         if self._clamp is None or self.call is None:

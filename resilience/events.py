@@ -108,6 +108,34 @@ class RetryGaveUp(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class HedgeStarted(Event):
+    """The call had no answer for `waited` seconds, and attempt number `attempt` starts beside those under way."""
+
+    key: str
+    attempt: int
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeWon(Event):
+    """Attempt number `attempt` of a hedged call (1: the first) answered first, after `duration` seconds in all."""
+
+    key: str
+    attempt: int
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChaosInjected(Event):
+    """A fault was made on purpose: `latency` seconds of delay, an `error`, or another `fault`; empty for none."""
+
+    key: str
+    fault: str
+    latency: float
+    error: Exception | None
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitOpened(Event):
     """The circuit of `key` opened for `open_for` seconds."""
 
@@ -214,6 +242,78 @@ class CacheWriteFailed(Event):
 
     error: BaseException
     waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointAnswered(Event):
+    """A request to one of several endpoints ended: `success`, `failure` or `ignored`, after `duration` seconds."""
+
+    endpoint: str
+    duration: float
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointEjected(Event):
+    """An endpoint failed again and again, and gets no requests for `ejected_for` seconds."""
+
+    endpoint: str
+    ejected_for: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRestored(Event):
+    """An endpoint that was ejected answers again."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointHealthChanged(Event):
+    """Active checks found an endpoint `healthy` again, or no longer."""
+
+    endpoint: str
+    healthy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointsChanged(Event):
+    """The list of endpoints changed: `added` and `removed` name them."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointsUnresolved(Event):
+    """A new list of endpoints could not be had; the old one stays in use."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointsPanicked(Event):
+    """So few endpoints are fit for use (`fit` of `total`) that health is ignored from now on."""
+
+    fit: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowAnswered(Event):
+    """The copy of a request that was sent to `route` ended after `duration` seconds with a `status` or an `error`."""
+
+    route: str
+    status: int | None
+    duration: float
+    error: Exception | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowDropped(Event):
+    """No copy of a request was sent to `route`: as many as allowed are under way."""
+
+    route: str
 
 
 @dataclass(frozen=True, slots=True)

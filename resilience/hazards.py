@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from .policies.cache import Cache
+from .policies.chaos import Chaos
 from .policies.circuit_breaker import CircuitBreaker
 from .policies.fallback import Fallback
+from .policies.hedge import Hedge
 from .policies.rate_limiter import RateLimiter
 from .policies.retry import Retry
 from .policies.timeout import Timeout
@@ -46,6 +48,14 @@ def _pair(outer: Policy, inner: Policy) -> str | None:
             return "a retry around a fallback never sees a failure; put the fallback outside"
         case Retry(), Retry():
             return f"nested retries multiply: {outer.attempts} x {inner.attempts} attempts at worst"
+        case Hedge(), Retry():
+            return "a hedge around a retry hedges its pauses, and all its attempts once more; put the retry outside"
+        case Hedge(), Hedge():
+            return f"nested hedges multiply: {1 + outer.at_most} x {1 + inner.at_most} attempts at worst"
+        case Retry(), Hedge() if inner.fills and inner.budget is not None and inner.budget is outer.budget:
+            return "every call fills the budget twice; give the hedge the retry instead: Hedge(..., budget=retry)"
+        case Chaos(), _ if not isinstance(inner, Chaos):
+            return f"chaos around {inner.name} disturbs that policy instead of the dependency; put it innermost"
         case CircuitBreaker(), Retry():
             return "a breaker around a retry sees one outcome for several attempts; put the breaker inside"
         case RateLimiter(), Retry():

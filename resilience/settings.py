@@ -46,11 +46,13 @@ except ModuleNotFoundError as _missing:
 from .events import Listener
 from .limit import Limit
 from .machines.backoff import Backoff
+from .machines.quantile import Quantile
 from .pipeline import Pipeline
 from .policies.bulkhead import Bulkhead
 from .policies.cache import Cache
 from .policies.circuit_breaker import CircuitBreaker
 from .policies.fallback import Fallback
+from .policies.hedge import Hedge
 from .policies.rate_limiter import RateLimiter
 from .policies.retry import Retry
 from .policies.single_flight import SingleFlight
@@ -157,10 +159,11 @@ def _policy_model(kind: str, make: Any) -> Any:
 
 _PARTS: dict[Any, Any] = {}
 """What policies are made with that has options of its own, and the models for it."""
-_PARTS.update({part: _derive(_Settings, part) for part in (Backoff, Limit)})
+_PARTS.update({part: _derive(_Settings, part) for part in (Backoff, Limit, Quantile)})
 _POLICIES: dict[str, Any] = {
     "timeout": Timeout,
     "retry": Retry,
+    "hedge": Hedge,
     "circuit_breaker": CircuitBreaker,
     "bulkhead": Bulkhead,
     "rate_limiter": RateLimiter,

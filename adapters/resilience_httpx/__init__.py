@@ -9,12 +9,31 @@ Needs either library: `anyresilience[httpx2]` or `anyresilience[httpx]`. Raises 
 
 from __future__ import annotations
 
+from .balanced import (
+    Balanced,
+    DnsResolver,
+    Endpoint,
+    EndpointStatus,
+    FileResolver,
+    FunctionResolver,
+    HealthCheck,
+    NoEndpointError,
+    OutlierRule,
+    Resolver,
+    Shadow,
+    Split,
+    SrvResolver,
+)
+from .chaos import ChaosTransport
 from .classify import FAILURES, THROTTLED, http_classifier
-from .exchange import Report
+from .exchange import BodyInUseError, Report
 from .host import require_host
+from .moments import seconds_until
 from .options import TransportOptions
 from .overrides import IDEMPOTENT, Overrides
+from .protect import protect
 from .retry_after import advised_delay
+from .stream_timeout import StreamTimeout
 from .transport import ResilientTransport
 
 require_host()
@@ -23,10 +42,28 @@ __all__ = [
     "FAILURES",
     "IDEMPOTENT",
     "THROTTLED",
+    "Balanced",
+    "BodyInUseError",
+    "ChaosTransport",
+    "DnsResolver",
+    "Endpoint",
+    "EndpointStatus",
+    "FileResolver",
+    "FunctionResolver",
+    "HealthCheck",
+    "NoEndpointError",
+    "OutlierRule",
     "Overrides",
     "Report",
     "ResilientTransport",
+    "Resolver",
+    "Shadow",
+    "Split",
+    "SrvResolver",
+    "StreamTimeout",
     "TransportOptions",
     "advised_delay",
     "http_classifier",
+    "protect",
+    "seconds_until",
 ]

@@ -8,18 +8,23 @@ Every chunk is awaited under the deadline of the call; an error in mid-body is t
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from resilience.call import Lease
 
+from .closing import Deferring
 from .errors import in_tree
 from .host import Host
+from .stream_timeout import Watch
 
 
-def leased_body(stream: Any, lease: Lease, host: Host, request: Any) -> Any:
-    """`stream` as an AsyncByteStream of `host` that closes `lease` when it ends, breaks or is closed."""
-    return _body_class(host)(stream, lease, host, request)
+def leased_body(stream: Any, lease: Lease, host: Host, request: Any, watch: Watch | None = None) -> Any:
+    """`stream` as an AsyncByteStream of `host` that closes `lease` when it ends, breaks or is closed.
+
+    `watch` limits the time for each chunk.
+    """
+    return _body_class(host)(stream, lease, host, request, watch)
 
 
 @cache
@@ -33,13 +38,15 @@ class LeasedBody:
     Not an async generator: readers who stop early would leave one behind for the garbage collector.
     """
 
-    def __init__(self, stream: Any, lease: Lease, host: Host, request: Any) -> None:
+    def __init__(self, stream: Any, lease: Lease, host: Host, request: Any, watch: Watch | None) -> None:
         self._stream = stream
         self._lease = lease
         self._host = host
         self._request = request
         self._chunks: AsyncIterator[bytes] | None = None
         self._reading = False
+        self._watch = watch
+        self._item = None if watch is None else watch.limits.item
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -47,7 +54,8 @@ class LeasedBody:
     async def __anext__(self) -> bytes:
         if self._chunks is None:
             self._chunks = aiter(self._stream)
-        step: Callable[[], Awaitable[bytes]] = self._chunks.__anext__
+        read: Callable[[], Awaitable[bytes]] = self._chunks.__anext__
+        step = read if self._watch is None or self._item is None else partial(self._watch.within, self._item, read)
         self._reading = True
         try:
             return await self._lease.step(step)
@@ -65,12 +73,15 @@ class LeasedBody:
     async def aclose(self) -> None:
         """Close the inner stream and let the policies go, whatever happens. Doing it again does no harm."""
         try:
+            await Deferring(self._close_stream())  # pools keep cancelled scopes away by themselves
+        finally:
+            self._lease.close()
+
+    async def _close_stream(self) -> None:
+        try:
             await self._close_chunks()
         finally:
-            try:
-                await self._stream.aclose()
-            finally:
-                self._lease.close()
+            await self._stream.aclose()
 
     async def _close_chunks(self) -> None:
         """Finish the inner generator, which would otherwise be left to the garbage collector."""

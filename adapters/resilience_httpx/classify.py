@@ -44,7 +44,7 @@ def http_classifier(
     """A classifier for HTTP calls.
 
     A status in `failures` is a FAILURE; one in `throttled`, and any other from 500, is IGNORED; the rest are a
-    SUCCESS. Responses that failed or throttled advise the delay of their `Retry-After`. `error` judges exceptions.
+    SUCCESS. Responses that failed or throttled advise the delay of `advised_delay`. `error` judges exceptions.
     Raises TypeError if a status is not an integer, ValueError if it is outside 100 to 999 or in both sets.
     """
     failed, slowed = _statuses("failures", failures), _statuses("throttled", throttled)
@@ -64,7 +64,8 @@ def http_classifier(
             return DEFAULT_CLASSIFIER.advice(response, problem)
         status = getattr(response, "status_code", 0)
         if status in failed or status in slowed:
-            return Advice(advised_delay(response.headers, time.time()), throttled=status in slowed)
+            delay = advised_delay(response.headers, time.time(), throttled=status in slowed)
+            return Advice(delay, throttled=status in slowed)
         return None
 
     return Classifier(error, judge_response, advice)

@@ -29,6 +29,8 @@ class Host:
         self.AsyncHTTPTransport: type[Any] = module.AsyncHTTPTransport
         self.TransportError: type[Exception] = module.TransportError
         self.TimeoutException: type[Exception] = module.TimeoutException
+        self.unsent: tuple[type[Exception], ...] = (module.ConnectError, module.ConnectTimeout, module.PoolTimeout)
+        """Errors after which not a byte of the request has left."""
 
 
 def require_host() -> None:

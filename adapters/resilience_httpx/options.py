@@ -6,13 +6,15 @@ ResilientTransport(payments, http2=True, verify=context, statuses=FAILURES | {52
 from __future__ import annotations
 
 import ssl
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypedDict
 
 from resilience.policy import Policy
 from resilience.verdict import DEFAULT_CLASSIFIER, Classifier
 
 from .classify import HTTP_CLASSIFIER, http_classifier
+from .scopes import Scope
+from .stream_timeout import StreamTimeout
 
 
 class TransportOptions(TypedDict, total=False):
@@ -29,6 +31,22 @@ class TransportOptions(TypedDict, total=False):
     local_address: str | None
     retries: int
     socket_options: Any
+
+
+class ResilienceOptions(TypedDict, total=False):
+    """Options of a ResilientTransport, for those who make one of them; see there."""
+
+    key: Scope | None
+    routes: Sequence[str]
+    statuses: Collection[int] | None
+    classifier: Classifier | None
+    retry_methods: Collection[str]
+    retry_unsent: bool
+    idempotency_key: bool | Callable[[Any], str]
+    stream_timeout: StreamTimeout | None
+    attempt_header: str | None
+    deadline_header: str | None
+    name: str | None
 
 
 def check_transport(transport: Any, options: TransportOptions) -> None:
@@ -56,3 +74,10 @@ def classifier_of(policy: Policy, classifier: Classifier | None, statuses: Colle
         return http_classifier(failures=statuses)
     own = policy.operation.classifier
     return HTTP_CLASSIFIER if own is DEFAULT_CLASSIFIER else own
+
+
+def upper_methods(methods: Collection[str]) -> frozenset[str]:
+    """Names of methods in upper case. Raises TypeError for anything else."""
+    if isinstance(methods, str) or not all(isinstance(method, str) for method in methods):
+        raise TypeError(f"retry_methods must be a collection of method names, got {methods!r}")
+    return frozenset(method.upper() for method in methods)

@@ -1,17 +1,17 @@
-"""What one request may say for itself, and whether it may be sent twice.
+"""What one request may say for itself.
 
 await client.post(url, extensions={"resilience": {"key": tenant, "cost": 5, "retry": True}})
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
 from resilience._validate import not_negative
 from resilience.policy import Policy
 
-from .host import Host
+from .stream_timeout import StreamTimeout
 
 EXTENSION = "resilience"
 """Our name in the extensions of requests and responses."""
@@ -33,6 +33,10 @@ class Overrides(TypedDict, total=False):
     """Another policy for this request; None sends it without any."""
     name: str
     """The name of the operation in events and errors."""
+    idempotency_key: str | bool
+    """The `Idempotency-Key` to send every time; True for one that is made up, False for none of ours."""
+    stream_timeout: StreamTimeout | None
+    """Other limits on the parts of the response; None for none."""
 
 
 _NONE = Overrides()
@@ -63,35 +67,9 @@ def _check(field: str, value: Any) -> None:
         "retry": (bool,),
         "policy": (Policy, type(None)),
         "name": (str,),
+        "idempotency_key": (str, bool),
+        "stream_timeout": (StreamTimeout, type(None)),
     }
     if not isinstance(value, kinds[field]):
         wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds[field])
         raise TypeError(f"{field} must be a {wanted}, got {value!r}")
-
-
-def repeatable(request: Any, host: Host, retry: bool | None, methods: Collection[str]) -> bool:
-    """Whether a request may be sent again: its sender allows it, and its body can be sent again as it was.
-
-    `retry` is what the request says itself, if anything; else its method decides, or an `Idempotency-Key`, with
-    which a server recognises a repetition.
-    """
-    if retry is None:
-        retry = request.method in methods or "idempotency-key" in request.headers
-    return retry and _replayable(request.stream, host)
-
-
-def _replayable(stream: Any, host: Host) -> bool:
-    """Bytes, or a multipart form of them and of files that can seek: forms start every file from its beginning."""
-    if isinstance(stream, host.ByteStream):
-        return True
-    if type(stream).__name__ != "MultipartStream":
-        return False
-    fields: list[Any] = stream.fields
-    return all(_seekable(getattr(field, "file", b"")) for field in fields)
-
-
-def _seekable(file: Any) -> bool:
-    if isinstance(file, str | bytes):
-        return True
-    ask = getattr(file, "seekable", None)
-    return bool(ask()) if callable(ask) else hasattr(file, "seek")

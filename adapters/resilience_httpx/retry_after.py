@@ -8,66 +8,54 @@ counts as absent, and whether a delay is too long to wait for is for `Retry` to 
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
+from collections.abc import Iterator, Mapping
 
-_DECIMAL = re.compile(r"\d+(\.\d*)?|\.\d+", re.ASCII)
+from .moments import LONGEST, decimal, moment_of, seconds_until
+
+_KINDS = ("", "-requests", "-tokens", "-input-tokens", "-output-tokens")
+_PAIRS = tuple(
+    (f"{prefix}-remaining{kind}", f"{prefix}-reset{kind}")
+    for prefix in ("x-ratelimit", "x-rate-limit", "ratelimit")
+    for kind in _KINDS[:3]
+) + tuple((f"anthropic-ratelimit{kind}-remaining", f"anthropic-ratelimit{kind}-reset") for kind in _KINDS[1:])
+"""What is left of a limit and when it is whole again, as OpenAI, GitHub, Anthropic and many others call it."""
+
+_LIMIT = re.compile(r"(?:^|[;,\s])(r|t)\s*=\s*(\d{1,15})", re.ASCII)
 
 
-def advised_delay(headers: Mapping[str, str], now: float) -> float | None:
+def advised_delay(headers: Mapping[str, str], now: float, *, throttled: bool = True) -> float | None:
     """Seconds the server asks to wait, 0 or more; None if it says nothing that can be understood.
 
-    `retry-after-ms` (milliseconds) goes before `Retry-After` (RFC 9110, section 10.2.3: seconds or a date; decimal
-    seconds are understood too), being the more precise. A date is compared with the response's own `Date`, so that
-    the clocks need not agree, or else with `now`, seconds since the epoch. Names in `headers` are in lower case,
-    unless the mapping ignores case as those of HTTP clients do.
+    `retry-after-ms` (milliseconds) goes before `Retry-After` (RFC 9110, section 10.2.3), being the more precise;
+    both before the limits that are used up, of which the last to be whole again counts: `x-ratelimit-reset` with
+    its relatives, and the `RateLimit` field of the IETF draft. A limit that says nothing of what is left counts only
+    if `throttled`: that is, if limits were the reason for the answer.
+
+    Values may be in any form that `seconds_until` knows. Moments are compared with the response's own `Date`, so that
+    the clocks need not agree, or else with `now`, seconds since 1970. Names in `headers` are in lower case, unless
+    the mapping ignores case as those of HTTP clients do.
     """
-    for name, read in _FIELDS:
-        value = headers.get(name)
-        if value is not None:
-            delay = read(value.strip(), headers, now)
-            if delay is not None:
-                return delay
-    return None
+    milliseconds = decimal(headers.get("retry-after-ms", "").strip())
+    if milliseconds is not None:
+        return milliseconds / 1000
+    sent = moment_of(headers.get("date", ""))
+    now = now if sent is None else sent
+    delay = seconds_until(headers.get("retry-after", "").strip(), now)
+    return max(_resets(headers, now, throttled), default=None) if delay is None else delay
 
 
-def _milliseconds(value: str, headers: Mapping[str, str], now: float) -> float | None:
-    number = _decimal(value)
-    return None if number is None else number / 1000
-
-
-def _seconds_or_date(value: str, headers: Mapping[str, str], now: float) -> float | None:
-    number = _decimal(value)
-    if number is not None:
-        return number
-    until = _http_date(value)
-    if until is None:
-        return None
-    sent = _http_date(headers.get("date", ""))
-    return max(0.0, until - (now if sent is None else sent))
-
-
-def _decimal(value: str) -> float | None:
-    if not _DECIMAL.fullmatch(value):
-        return None
-    number = float(value)
-    return number if math.isfinite(number) else None
-
-
-def _http_date(value: str) -> float | None:
-    """Seconds since the epoch of a date in any of the three formats of HTTP; without a zone it is UTC."""
-    try:
-        date = parsedate_to_datetime(value)
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
-
-
-_FIELDS: tuple[tuple[str, Callable[[str, Mapping[str, str], float], float | None]], ...] = (
-    ("retry-after-ms", _milliseconds),
-    ("retry-after", _seconds_or_date),
-)
-"""Fields that advise a delay and how to read them, the most trusted first."""
+def _resets(headers: Mapping[str, str], now: float, throttled: bool) -> Iterator[float]:
+    """Seconds until each limit that is used up is whole again."""
+    for remaining, reset in _PAIRS:
+        value = headers.get(reset)
+        if value is None:
+            continue
+        delay = seconds_until(value.strip(), now)
+        left = decimal(headers.get(remaining, "").strip())
+        if delay is not None and (throttled if left is None else left <= 0):
+            yield delay
+    for item in headers.get("ratelimit", "")[: 20 * LONGEST].split(","):
+        said = dict(_LIMIT.findall(item))
+        if "t" in said and (int(said["r"]) == 0 if "r" in said else throttled):
+            yield float(said["t"])

@@ -7,9 +7,10 @@ response.extensions["resilience"].attempts
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from resilience.call import Call, Lease, Operation
 from resilience.engine.forms import Port
@@ -18,11 +19,17 @@ from resilience.verdict import Classifier
 
 from .body import leased_body
 from .classify import HTTP_CLASSIFIER
+from .closing import discard
 from .errors import in_tree
 from .exchange import Exchange, Report
 from .host import Host, host_of
-from .options import TransportOptions, check_transport, classifier_of
-from .overrides import EXTENSION, IDEMPOTENT, Overrides, read_overrides, repeatable
+from .options import TransportOptions, check_transport, classifier_of, upper_methods
+from .overrides import EXTENSION, IDEMPOTENT, Overrides, read_overrides
+from .replay import bookmark_of, replayable
+from .scopes import Scope, scope
+from .sending import Sending
+from .stranded import close_stranded
+from .stream_timeout import StreamTimeout, Watch
 
 if TYPE_CHECKING:
     import httpx
@@ -41,18 +48,27 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
     """A transport for `httpx.AsyncClient` and `httpx2.AsyncClient` whose requests run under `policy`.
 
     `transport` does the sending; by default the library's own AsyncHTTPTransport, made with `options` when the
-    first request arrives. `key` picks the partition of keyed policies: None (default) for one, "origin" for one
-    per scheme, host and port, or a function of the request. `name` names the calls in events and errors (default:
-    the policy's name).
+    first request arrives. `key` picks the partition of keyed policies: "client" (default) for one, "origin" for one
+    per scheme, host and port, "route" for one per origin and template in `routes` (`/orders/{id}`,
+    `GET /files/{rest:path}`; the first that fits, requests that fit none share that of their origin), or a function
+    of the request. `name` names the calls in events and errors (default: the policy's name).
 
     Responses with a status in `statuses` (default `FAILURES`) and transport errors are failures, a 429 is
-    throttling, `Retry-After` is heeded; `classifier` replaces all that. Policies with an `on` of their own judge by
-    that alone. Only requests with a method in `retry_methods` (default `IDEMPOTENT`) or an `Idempotency-Key` are
-    sent again, and never one whose body cannot be replayed. A request may bring `Overrides` in its
-    `extensions["resilience"]`; a response has a `Report` there.
+    throttling, `Retry-After` and its relatives are heeded; `classifier` replaces all that. Policies with an `on` of
+    their own judge by that alone.
+
+    Only requests with a method in `retry_methods` (default `IDEMPOTENT`) or an `Idempotency-Key` are sent again, and
+    any request that could not be sent at all (no connection was made; `retry_unsent=False` ends that); but never one
+    whose body cannot be replayed. With `idempotency_key` requests with other methods get such a key if they have
+    none, made up or by a function of the request, the same every time. `attempt_header` names a header for the number
+    of the attempt, `deadline_header` one for the seconds left of the deadline (milliseconds if its name ends in
+    `-ms`), default none. `stream_timeout` limits the wait for the first byte and each chunk of a body.
+
+    A request may bring `Overrides` in its `extensions["resilience"]`; a response has a `Report` there.
 
     Permits, verdicts and deadlines last until the body has been read or closed. Rejections and timeouts are raised
-    as our errors and as the library's `TransportError` or `TimeoutException` in one; other errors pass unchanged.
+    as our errors and as the library's `TransportError` or `TimeoutException` in one; other errors pass unchanged, the
+    library's own timeouts among them.
 
     Raises TypeError or ValueError at construction for bad options.
     """
@@ -62,34 +78,41 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
         policy: Policy,
         transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport | None = None,
         *,
-        key: Literal["origin"] | Callable[[Any], str] | None = None,
+        key: Scope | None = None,
+        routes: Sequence[str] = (),
         statuses: Collection[int] | None = None,
         classifier: Classifier | None = None,
         retry_methods: Collection[str] = IDEMPOTENT,
+        retry_unsent: bool = True,
+        idempotency_key: bool | Callable[[Any], str] = False,
+        stream_timeout: StreamTimeout | None = None,
+        attempt_header: str | None = None,
+        deadline_header: str | None = None,
         name: str | None = None,
         **options: Unpack[TransportOptions],
     ) -> None:
         check_transport(transport, options)
         if not isinstance(policy, Policy):
             raise TypeError(f"policy must be a Policy, got {policy!r}")
-        if key is not None and key != "origin" and not callable(key):
-            raise ValueError(f"key must be None, 'origin' or a function of the request, got {key!r}")
-        if isinstance(retry_methods, str) or not all(isinstance(method, str) for method in retry_methods):
-            raise TypeError(f"retry_methods must be a collection of method names, got {retry_methods!r}")
+        if stream_timeout is not None and not isinstance(stream_timeout, StreamTimeout):
+            raise TypeError(f"stream_timeout must be a StreamTimeout, got {stream_timeout!r}")
         if name is not None and (not isinstance(name, str) or not name):
             raise ValueError(f"name must be a non-empty string, got {name!r}")
         self.policy: Policy = policy
         self._transport: Any = transport
         self._made: dict[str, Any] = {}
         self._options = options
-        self._key = key
-        self._retry_methods = frozenset(method.upper() for method in retry_methods)
+        self._key_of = scope(key, routes)
+        methods = upper_methods(retry_methods)
+        self._sending = Sending(methods, retry_unsent, idempotency_key, attempt_header, deadline_header)
+        self._stream_timeout = stream_timeout
         self._operation = Operation(
-            name or policy.operation.name, classifier=classifier_of(policy, classifier, statuses)
+            name or policy.operation.name, classifier=classifier_of(policy, classifier, statuses), discard=discard
         )
         self._handler = policy.handler(self._operation)
-        # A request with a key of its own goes to a partition that no frame knows.
-        self._frame = policy.frame(self._operation) if key is None else None
+        # The frame sends requests as they are, and knows no partition but the one without a key.
+        plain = self._key_of is None and stream_timeout is None and not self._sending.announces
+        self._frame = policy.frame(self._operation) if plain else None
         self._send: Callable[[Any], Awaitable[Any]] | None = None
 
     @overload
@@ -111,8 +134,12 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
         policy = overrides.get("policy", self.policy)
         if policy is None:
             return await self._inner(host).handle_async_request(request)
-        exchange = Exchange(request, self._inner(host))
+        exchange = Exchange(request, self._inner(host), host, self._sending)
+        exchange.bookmark = await bookmark_of(request.stream)
         call = self._call(exchange, host, request, overrides)
+        limits = overrides.get("stream_timeout", self._stream_timeout)
+        if limits is not None:
+            exchange.watch = Watch(limits, call.operation.name, policy)
         running = self._handler(call) if policy is self.policy else policy.run(call)
         return await self._finish(exchange, host, call, running)
 
@@ -124,18 +151,26 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
             if state is None or self._frame is None:
                 ordinary: Any = ResilientTransport.handle_async_request
                 return await ordinary(self, request)
-            exchange = Exchange(request, inner)
-            exchange.began(state[0], response)
+            if isinstance(error, CancelledError):
+                await close_stranded(inner)
+            exchange = Exchange(request, inner, host, self._sending)
             call = self._call(exchange, host, request, Overrides())
+            exchange.began(state[0], response, error)
             return await self._finish(exchange, host, call, self._frame.unwind(call, *state, response, error))
 
         judge = self._operation.classifier.result
+        methods = self._sending.methods
         fine = frozenset(status for status in range(100, 600) if judge is HTTP_CLASSIFIER.result and status < 400)
         return Port(
             inner.handle_async_request,
             settle,
-            names={"Request": kind, "Report": Report, "fine": fine},
-            refuse=["subject.__class__ is not Request", f"{EXTENSION!r} in subject.extensions"],
+            names={"Request": kind, "Report": Report, "fine": fine, "Bytes": host.ByteStream, "methods": methods},
+            refuse=[
+                "subject.__class__ is not Request",
+                f"{EXTENSION!r} in subject.extensions",
+                "subject.stream.__class__ is not Bytes",  # a file has to be marked before it is sent
+                *(["subject.method not in methods"] if self._sending.idempotency_key else []),
+            ],
             alive="not result.is_closed",
             good="result.status_code in fine",
             done=[
@@ -165,7 +200,7 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
         if response.is_closed:  # all of it is in memory: nobody will read or close it
             lease.close()
         else:
-            response.stream = leased_body(response.stream, lease, host, request)
+            response.stream = leased_body(response.stream, lease, host, request, exchange.watch)
         return response
 
     async def aclose(self) -> None:
@@ -204,18 +239,18 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
     def _call(self, exchange: Exchange, host: Host, request: Any, overrides: Overrides) -> Call:
         operation = self._operation
         if "name" in overrides:
-            operation = Operation(overrides["name"], classifier=operation.classifier)
-        return Call(
+            operation = Operation(overrides["name"], classifier=operation.classifier, discard=discard)
+        self._sending.claim(request, overrides)
+        can = exchange.bookmark is not None or replayable(request.stream, host)
+        may = can and self._sending.repeatable(request, overrides)
+        if can and not may and self._sending.retry_unsent and overrides.get("retry") is None:
+            exchange.unsent = host.unsent
+        key = self._key_of
+        exchange.call = call = Call(
             operation,
             exchange.send,
-            key=overrides["key"] if "key" in overrides else self._key_of(request),
+            key=overrides["key"] if "key" in overrides else "" if key is None else key(request),
             cost=overrides.get("cost", 1),
-            repeatable=repeatable(request, host, overrides.get("retry"), self._retry_methods),
+            repeatable=may,
         )
-
-    def _key_of(self, request: Any) -> str:
-        if self._key is None:
-            return ""
-        if isinstance(self._key, str):
-            return f"{request.url.scheme}://{request.url.netloc.decode('ascii')}"
-        return self._key(request)
+        return call

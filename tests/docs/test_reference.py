@@ -24,12 +24,14 @@ HEADINGS = ["About", "Usage", "Defaults", "What counts as failure", "Events", "A
 POLICIES = {
     "timeout": resilience.Timeout,
     "retry": resilience.Retry,
+    "hedge": resilience.Hedge,
     "circuit_breaker": resilience.CircuitBreaker,
     "bulkhead": resilience.Bulkhead,
     "rate_limiter": resilience.RateLimiter,
     "fallback": resilience.Fallback,
     "cache": resilience.Cache,
     "single_flight": resilience.SingleFlight,
+    "chaos": resilience.Chaos,
     "pipeline": resilience.Pipeline,
 }
 ALL_EVENTS = sorted(

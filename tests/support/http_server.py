@@ -1,11 +1,12 @@
-"""A real HTTP/1.1 server on loopback that misbehaves on purpose and remembers everything it received.
+"""A real HTTP/1.1 and HTTP/2 server on loopback that misbehaves on purpose and remembers everything it received.
 
     with MisbehavingServer() as server:
         server.answer("/orders", Answer(503), Answer(200, body=b"ok"))   # in turn; the last one is repeated
         ...  # two requests to server.url + "/orders"
         assert [request.body for request in server.received("/orders")] == [b"", b""]
 
-It runs on an event loop in a thread of its own, so that tests may run on any loop.
+Clients that begin with HTTP/2 ("prior knowledge") get it. It runs on an event loop in a thread of its own, so that
+tests may run on any loop.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import Literal
 
 import anyio
 
+from .http2_connection import FIRST_LINE, serve_http2
+
 Ending = Literal["complete", "cut", "reset", "hang"]
 
 
@@ -32,7 +35,7 @@ class Answer:
 
     `ending`: "complete"; "cut" closes the connection before the last byte; "reset" does so with a TCP reset;
     "hang" sends all but the last byte and then nothing, until the client goes away. With `status` 0 there is not
-    even a status line: the ending is all that comes.
+    even a status line: the ending is all that comes. In HTTP/2 "reset" resets the stream and not the connection.
     """
 
     status: int = 200
@@ -124,8 +127,11 @@ class MisbehavingServer:
         self.connections += 1
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError):
-                while await self._serve(reader, writer):
-                    pass
+                line = await reader.readline()
+                if line == FIRST_LINE:
+                    await serve_http2(reader, writer, self._next_answer)
+                while line and await self._serve(line, reader, writer):
+                    line = await reader.readline()
         except asyncio.CancelledError:  # the server stops; asyncio would log what its callbacks raise
             pass
         finally:
@@ -134,17 +140,20 @@ class MisbehavingServer:
             with suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    def _next_answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Remember a request; what it gets."""
+        self._requests.append(Received(method, path, headers, body))
+        script = self._scripts.get(path, [Answer()])
+        turn = self._turns[path]
+        self._turns[path] += 1
+        return script[min(turn, len(script) - 1)]
+
+    async def _serve(self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; False ends the connection."""
-        request = await _read_request(reader)
-        if request is None:
-            return False
-        self._requests.append(request)
-        script = self._scripts.get(request.path, [Answer()])
-        answer = script[min(self._turns[request.path], len(script) - 1)]
-        self._turns[request.path] += 1
+        request = await _read_request(line, reader)
+        answer = self._next_answer(*request)
         if answer.status:
-            await _write(writer, answer, request.method)
+            await _write(writer, answer, request[0])
         if answer.ending == "hang":
             await reader.read()
         elif answer.ending == "reset":
@@ -153,28 +162,27 @@ class MisbehavingServer:
         return answer.ending == "complete"
 
 
-async def _read_request(reader: asyncio.StreamReader) -> Received | None:
-    line = await reader.readline()
-    if not line:
-        return None
+async def _read_request(line: bytes, reader: asyncio.StreamReader) -> tuple[str, str, dict[str, str], bytes]:
+    if not line.endswith(b"\n"):
+        raise asyncio.IncompleteReadError(line, None)
     method, path, _ = line.decode("ascii").split(" ", 2)
     headers: dict[str, str] = {}
-    while (line := await reader.readline()) not in (b"\r\n", b""):
+    while (line := await reader.readuntil(b"\n")) != b"\r\n":
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.strip().lower()] = value.strip()
     if headers.get("transfer-encoding") == "chunked":
         body = await _read_chunks(reader)
     else:
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Received(method, path, headers, body)
+    return method, path, headers, body
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
     body = b""
-    while size := int(await reader.readline(), 16):
+    while size := int(await reader.readuntil(b"\n"), 16):
         body += await reader.readexactly(size)
-        await reader.readline()
-    await reader.readline()
+        await reader.readuntil(b"\n")
+    await reader.readuntil(b"\n")
     return body
 
 

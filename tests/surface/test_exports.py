@@ -13,7 +13,14 @@ import pytest
 import resilience
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ["resilience", "resilience.testing", "resilience_httpx", "resilience_redis", "resilience_structlog"]
+PACKAGES = [
+    "resilience",
+    "resilience.testing",
+    "resilience_httpx",
+    "resilience_llm",
+    "resilience_redis",
+    "resilience_structlog",
+]
 FOLDERS = [ROOT / "resilience", *sorted(path.parent for path in ROOT.glob("adapters/*/__init__.py"))]
 
 

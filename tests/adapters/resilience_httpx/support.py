@@ -11,9 +11,9 @@ from resilience_httpx import ResilientTransport
 
 
 @asynccontextmanager
-async def connected(lib: Any, policy: Policy, **options: Any) -> AsyncGenerator[Any, None]:
+async def connected(lib: Any, policy: Policy, inner: Any = None, **options: Any) -> AsyncGenerator[Any, None]:
     """A client over real connections; at the end every one of them must be idle or closed."""
-    inner = lib.AsyncHTTPTransport()
+    inner = inner or lib.AsyncHTTPTransport(verify=False)
     async with lib.AsyncClient(transport=ResilientTransport(policy, inner, **options)) as client:
         yield client
         assert_idle(inner)

@@ -157,8 +157,8 @@ async def test_whatever_a_policy_raises_the_response_is_closed(lib: Any, server:
     [
         ({"policy": "retry"}, TypeError, "policy must be a Policy, got 'retry'"),
         ({"transport": object()}, TypeError, "transport must be an async transport"),
-        ({"key": "host"}, ValueError, "key must be None, 'origin' or a function of the request, got 'host'"),
-        ({"key": 7}, ValueError, "key must be None"),
+        ({"key": "host"}, ValueError, "key must be 'client', 'origin', 'route' or a function of the request"),
+        ({"key": 7}, ValueError, "or a function of the request, got 7"),
         ({"retry_methods": "GET"}, TypeError, "retry_methods must be a collection of method names, got 'GET'"),
         ({"retry_methods": [1]}, TypeError, "retry_methods"),
         ({"name": ""}, ValueError, "name must be a non-empty string, got ''"),
