@@ -16,6 +16,7 @@ class Version(BaseHTTPRequestHandler):
     """Answers with its version."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body in one packet
     version = 0
 
     def do_GET(self) -> None:

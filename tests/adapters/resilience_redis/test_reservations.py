@@ -84,7 +84,7 @@ async def test_the_whole_life_of_a_reservation(store: RedisStore) -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 async def test_what_was_admitted_elsewhere_is_charged_even_into_debt(store: RedisStore, algorithm: str) -> None:
-    rule = make_rule(algorithm, 10, 3600.0, 10)
+    rule = make_rule(algorithm, 10, 30 * 86_400.0, 10)  # no window ends during the test
     async with store:
         ledger = store.limiter(LimiterSpec(algorithm, (rule, rule)))
         assert isinstance(ledger, RedisLedger)
@@ -93,7 +93,7 @@ async def test_what_was_admitted_elsewhere_is_charged_even_into_debt(store: Redi
         await until_charged(ledger, (3, 10) if algorithm != "leaky_bucket" else (0, 10))
         ledger.charge("a", (8, 0))
         await until_charged(ledger, (0, 10))
-        assert (await ledger.peek("a", (1, 0))).wait > 300, "a debt is paid back before anything goes"
+        assert not (await ledger.peek("a", (1, 0))).allowed
 
 
 async def until_charged(ledger: RedisLedger, left: tuple[float, float]) -> None:
