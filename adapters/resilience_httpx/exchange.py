@@ -42,6 +42,15 @@ class Report:
     """The part of `elapsed` in which no attempt was under way: queues, rate limits, back-off."""
 
 
+class Single(Report):
+    """The report on a request that was sent once and never waited: only `elapsed` differs between two of them."""
+
+    __slots__ = ()
+    __qualname__ = "Report"  # what it is to a reader
+    attempts = 1
+    waited = 0.0
+
+
 class Exchange:
     """The attempts of one request. Who makes one sets `call`, and the rest if it is not as usual."""
 

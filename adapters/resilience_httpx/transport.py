@@ -21,7 +21,7 @@ from .body import leased_body
 from .classify import HTTP_CLASSIFIER
 from .closing import discard
 from .errors import in_tree
-from .exchange import Exchange, Report
+from .exchange import Exchange, Single
 from .host import Host, host_of
 from .options import TransportOptions, check_transport, classifier_of, upper_methods
 from .overrides import EXTENSION, IDEMPOTENT, Overrides, read_overrides
@@ -164,20 +164,18 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
         return Port(
             inner.handle_async_request,
             settle,
-            names={"Request": kind, "Report": Report, "fine": fine, "Bytes": host.ByteStream, "methods": methods},
+            names={"Request": kind, "Report": Single, "fine": fine, "Bytes": host.ByteStream, "methods": methods},
             refuse=[
-                "subject.__class__ is not Request",
+                "type(subject) is not Request",
                 f"{EXTENSION!r} in subject.extensions",
-                "subject.stream.__class__ is not Bytes",  # a file has to be marked before it is sent
+                "type(subject.stream) is not Bytes",  # a file has to be marked before it is sent
                 *(["subject.method not in methods"] if self._sending.idempotency_key else []),
             ],
             alive="not result.is_closed",
             good="result.status_code in fine",
             done=[
                 "report = Report()",
-                "report.attempts = 1",
                 "report.elapsed = clock.now() - moment",
-                "report.waited = 0.0",
                 f"result.extensions[{EXTENSION!r}] = report",
             ],
         )
