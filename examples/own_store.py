@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from resilience import GCRA, MemoryStore, RateLimiter, Store
-from resilience.limiter_state import Booking, LimiterSpec, LocalLimiter
+from resilience.limits.limiter_state import Booking, LimiterSpec, LocalLimiter
 from resilience.machines.rate_limiter import Decision
 from resilience.testing import LIMITER_CHECKS, check_limiter
 

@@ -14,13 +14,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._deadlines import current_deadline
-    from ._shared_permits import fencing_token
     from .bound import Bound
-    from .bound_cache import BoundCache
-    from .cache_writer import Writer
+    from .caching.bound_cache import BoundCache
+    from .caching.cache_writer import Writer
+    from .caching.codecs import Codec, JsonCodec, PickleCodec
     from .call import Call, Lease, Operation
-    from .codecs import Codec, JsonCodec, PickleCodec
     from .errors import (
         BulkheadFullError,
         CircuitOpenError,
@@ -33,7 +31,8 @@ if TYPE_CHECKING:
         TimedOutError,
     )
     from .events import Event, Listener
-    from .limit import Limit
+    from .limits.limit import Limit
+    from .limits.reservation import Reservation
     from .machines.backoff import Backoff
     from .machines.chaos import Exponential
     from .machines.circuit_breaker import BreakerMetrics, BreakerState
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     )
     from .machines.retry_budget import RatioBudget, TokenBudget
     from .outcome import Outcome
+    from .permits._shared_permits import fencing_token
     from .pipeline import Pipeline
     from .policies.bulkhead import Bulkhead
     from .policies.cache import Cache
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from .policies.single_flight import SingleFlight
     from .policies.timeout import Timeout
     from .policy import Guard, Policy
-    from .reservation import Reservation
+    from .running._deadlines import current_deadline
     from .store import MemoryStore, Store
     from .verdict import Advice, Classifier, Verdict
 
@@ -130,17 +130,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "_deadlines": "current_deadline",
-    "_shared_permits": "fencing_token",
     "bound": "Bound",
-    "bound_cache": "BoundCache",
-    "cache_writer": "Writer",
+    "caching.bound_cache": "BoundCache",
+    "caching.cache_writer": "Writer",
+    "caching.codecs": "Codec JsonCodec PickleCodec",
     "call": "Call Lease Operation",
-    "codecs": "Codec JsonCodec PickleCodec",
     "errors": "BulkheadFullError CircuitOpenError HazardWarning PermitLostError RateLimitedError RejectedError "
     "ResilienceError StoreUnavailableError TimedOutError",
     "events": "Event Listener",
-    "limit": "Limit",
+    "limits.limit": "Limit",
+    "limits.reservation": "Reservation",
     "machines.backoff": "Backoff",
     "machines.chaos": "Exponential",
     "machines.circuit_breaker": "BreakerMetrics BreakerState",
@@ -148,6 +147,7 @@ _HOMES = {
     "machines.rate_limiter": "GCRA Decision FixedWindow LeakyBucket SlidingLog SlidingWindow TokenBucket",
     "machines.retry_budget": "RatioBudget TokenBudget",
     "outcome": "Outcome",
+    "permits._shared_permits": "fencing_token",
     "pipeline": "Pipeline",
     "policies.bulkhead": "Bulkhead",
     "policies.cache": "Cache",
@@ -160,7 +160,7 @@ _HOMES = {
     "policies.single_flight": "SingleFlight",
     "policies.timeout": "Timeout",
     "policy": "Guard Policy",
-    "reservation": "Reservation",
+    "running._deadlines": "current_deadline",
     "store": "MemoryStore Store",
     "verdict": "Advice Classifier Verdict",
 }

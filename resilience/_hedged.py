@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from . import clock
-from ._deadlines import arm
-from ._jobs import Job, begin, is_cancellation
-from ._parking import Timer, Waiter, call_later, park, wake
-from ._recall import AsyncioRecall, Recall, recall
 from .call import Call, Handler, Lease
 from .errors import RejectedError
 from .events import HedgeStarted, HedgeWon
 from .machines.hedge_race import HedgeRace
 from .machines.quantile import LatencyMachine
+from .running._deadlines import arm
+from .running._jobs import Job, begin, is_cancellation
+from .running._parking import Timer, Waiter, call_later, park, wake
+from .running._recall import AsyncioRecall, Recall, recall
 
 if TYPE_CHECKING:
     from .policies.hedge import Hedge

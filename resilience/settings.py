@@ -44,7 +44,7 @@ except ModuleNotFoundError as _missing:
     raise ImportError("resilience.settings needs pydantic: pip install 'anyresilience[settings]'") from _missing
 
 from .events import Listener
-from .limit import Limit
+from .limits.limit import Limit
 from .machines.backoff import Backoff
 from .machines.quantile import Quantile
 from .pipeline import Pipeline

@@ -14,15 +14,15 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from . import clock
-from .cache_state import CacheSpec, RemoteCache
-from .limiter_state import LimiterSpec, LocalLimiter, RemoteLimiter
+from .caching.cache_state import CacheSpec, RemoteCache
+from .limits.limiter_state import LimiterSpec, LocalLimiter, RemoteLimiter
+from .limits.memory_ledger import MemoryLedger
 from .machines.bulkhead import BulkheadMachine
 from .machines.cache import CacheMachine
 from .machines.circuit_breaker import BreakerRule, BreakerState, CircuitBreakerMachine
 from .machines.retry_budget import RetryBudgetMachine
-from .memory_ledger import MemoryLedger
 from .partitions import Partitions
-from .permits_state import BulkheadSpec, RemotePermits
+from .permits.permits_state import BulkheadSpec, RemotePermits
 
 S = TypeVar("S")
 

@@ -15,8 +15,8 @@ from typing import Any
 from uuid import uuid4
 
 from resilience import clock
-from resilience._deadlines import deadline_of
 from resilience.call import Call
+from resilience.running._deadlines import deadline_of
 
 from .overrides import Overrides
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
-from resilience._deadlines import arm
 from resilience._validate import positive
 from resilience.errors import TimedOutError
 from resilience.events import CallTimedOut
 from resilience.policy import Policy
+from resilience.running._deadlines import arm
 
 from .closing import undisturbed
 from .host import Host

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from resilience import GCRA, Limit
 from resilience._validate import not_negative, positive
-from resilience.rates import parse_rate
+from resilience.limits.rates import parse_rate
 
 from .estimate import Estimate
 

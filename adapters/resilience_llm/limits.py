@@ -24,7 +24,7 @@ from resilience._rejecting import Mode
 from resilience._validate import not_negative
 from resilience.errors import StoreUnavailableError
 from resilience.events import Listener
-from resilience.reservation import Reservation
+from resilience.limits.reservation import Reservation
 from resilience.store import Store
 from resilience_httpx import advised_delay
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
-from resilience.cache_state import CacheSpec, Life
+from resilience.caching.cache_state import CacheSpec, Life
 from resilience.machines.cache_lease import Look
 from resilience_redis.bulkheads.permits import escaped
 from resilience_redis.connection.batch import as_text

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from redis.asyncio import RedisCluster
 
 from resilience._validate import positive
-from resilience.cache_state import CacheSpec
-from resilience.limiter_state import LimiterSpec
+from resilience.caching.cache_state import CacheSpec
+from resilience.limits.limiter_state import LimiterSpec
 from resilience.machines.circuit_breaker import BreakerRule
 from resilience.machines.retry_budget import RetryBudgetMachine, TokenBudget
-from resilience.permits_state import BulkheadSpec
+from resilience.permits.permits_state import BulkheadSpec
 from resilience.store import Store
 from resilience_redis.breakers.circuits import SharedCircuits
 from resilience_redis.breakers.fleet import Fleet

@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._shared_permits import Permit
 from ..call import Operation
 from ..errors import CircuitOpenError, circuit_refusal
+from ..limits.memory_limiter import MemoryLimiter
 from ..machines.rate_limiter import GCRA
 from ..machines.retry_budget import TokenBudget
 from ..machines.windows import CountWindow
-from ..memory_limiter import MemoryLimiter
 from ..observer import Observer
+from ..permits._shared_permits import Permit
 from ..policies.bulkhead import Bulkhead
 from ..policies.circuit_breaker import CircuitBreaker, Passage
 from ..policies.rate_limiter import RateLimiter

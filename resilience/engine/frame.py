@@ -16,13 +16,13 @@ from itertools import count, takewhile
 from typing import Any
 
 from .. import clock
-from .._deadlines import close_scopes, in_trio, open_scopes
 from .._rejecting import RejectingGuard, Switch
-from .._sweep import Sweep, current_task_of
 from ..call import Call, Handler, Operation, invoke
 from ..observer import Observer
 from ..outcome import Outcome, rejected
 from ..policies.timeout import Timeout
+from ..running._deadlines import close_scopes, in_trio, open_scopes
+from ..running._sweep import Sweep, current_task_of
 from ..verdict import SUCCESS
 from .forms import ADAPTER, ASYNCIO, RECORD, TRIO, UNTIMED, Form, Loop, Port, attach
 from .fragments import Fragment, judges

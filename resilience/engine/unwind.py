@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from .. import clock
-from .._deadlines import Alarm, AsyncioAlarm
 from ..call import Call, Handler
 from ..policies.retry import Retry
 from ..policies.timeout import Armed, Timeout
 from ..policy import Guard
+from ..running._deadlines import Alarm, AsyncioAlarm
 from .fragments import Fragment
 
 

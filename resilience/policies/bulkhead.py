@@ -11,17 +11,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import clock
-from .._local_permits import LocalPermits
 from .._outage import OnOutage, Outage
 from .._rejecting import Mode, RejectingGuard
-from .._shared_permits import Permit, SharedPermit, SharedPermits
 from .._validate import check_number, one_of, positive, whole
 from ..call import Call
 from ..errors import BulkheadFullError
 from ..events import BulkheadResized, Listener, PermitAwaited
 from ..machines.bulkhead import BulkheadMachine, check_weight
 from ..partitions import Partitions
-from ..permits_state import BulkheadSpec, Occupancy, OnLost
+from ..permits._local_permits import LocalPermits
+from ..permits._shared_permits import Permit, SharedPermit, SharedPermits
+from ..permits.permits_state import BulkheadSpec, Occupancy, OnLost
 from ..store import MemoryStore, Store, named, permits_of
 
 _NO_PERMIT = Permit(None, 0)

@@ -20,17 +20,17 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from .. import clock
-from .._cache_judge import Judge, Negative, by_name, matcher
-from .._call_keys import Keys
-from .._flight import Flights
-from .._local_cache import LocalCache
-from .._shared_cache import SharedCache
 from .._validate import not_negative, positive
-from ..bound_cache import BoundCache, behind
-from ..cache_state import CacheSpec
-from ..cache_writer import Writer
+from ..caching._cache_judge import Judge, Negative, by_name, matcher
+from ..caching._call_keys import Keys
+from ..caching._flight import Flights
+from ..caching._local_cache import LocalCache
+from ..caching._shared_cache import SharedCache
+from ..caching.bound_cache import BoundCache, behind
+from ..caching.cache_state import CacheSpec
+from ..caching.cache_writer import Writer
+from ..caching.codecs import Codec, JsonCodec
 from ..call import Call, Cost, Handler
-from ..codecs import Codec, JsonCodec
 from ..errors import another
 from ..events import Listener
 from ..machines.cache import CacheMachine, CacheRule

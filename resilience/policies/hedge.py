@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from .. import clock
-from .._deadlines import current_asyncio_task, deadline_of
 from .._hedged import HedgedCall
 from .._validate import positive, whole
 from ..call import Call, Handler
@@ -22,6 +21,7 @@ from ..machines.quantile import LatencyMachine, Quantile
 from ..machines.retry_budget import RetryBudgetMachine, TokenBudget
 from ..partitions import Partitions
 from ..policy import Policy
+from ..running._deadlines import current_asyncio_task, deadline_of
 from ..store import RemoteBudget
 from ..verdict import SUCCESS, Classifier, On, classifier
 from .retry import Retry

@@ -14,23 +14,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from .. import clock
-from .._accounted import AccountedGuard
-from .._deadlines import current_asyncio_task, deadline_of
-from .._limits import Limits
-from .._line import Line, Place
-from .._lines import make_line
-from .._local_share import LocalShare
 from .._outage import OnOutage, Outage
 from .._rejecting import Mode
-from .._shared_limit import SharedLimit
 from .._validate import at_most, not_negative, one_of, positive
 from ..call import Call, Cost
 from ..errors import RateLimitedError
 from ..events import Listener, PermitAwaited
-from ..limit import Limit
-from ..limiter_state import LimiterSpec, LocalLimiter
+from ..limits._accounted import AccountedGuard
+from ..limits._limits import Limits
+from ..limits._line import Line, Place
+from ..limits._lines import make_line
+from ..limits._local_share import LocalShare
+from ..limits._shared_limit import SharedLimit
+from ..limits.limit import Limit
+from ..limits.limiter_state import LimiterSpec, LocalLimiter
+from ..limits.rates import Algorithm
 from ..machines.rate_limiter import Decision, Rule, check_costs
-from ..rates import Algorithm
+from ..running._deadlines import current_asyncio_task, deadline_of
 from ..store import MemoryStore, Store, named
 
 Shared: TypeAlias = Literal["strict", "leased"]

@@ -16,13 +16,13 @@ from typing import Any, Literal
 import anyio
 
 from .. import clock
-from .._deadlines import deadline_of
 from .._validate import positive, whole
 from ..call import Call, Handler
 from ..events import Listener, RetryGaveUp, RetryScheduled
 from ..machines.backoff import START, Backoff, BackoffState
 from ..machines.retry_budget import RetryBudgetMachine, TokenBudget
 from ..policy import Policy
+from ..running._deadlines import deadline_of
 from ..store import RemoteBudget, Store, named
 from ..verdict import FAILURE, SUCCESS, Advice, Classifier, On, classifier
 

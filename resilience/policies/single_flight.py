@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from .._call_keys import Keys
-from .._flight import Flight, Flights
+from ..caching._call_keys import Keys
+from ..caching._flight import Flight, Flights
 from ..call import Call, Handler
 from ..events import CallCoalesced, Listener
 from ..policy import Policy

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from .. import clock
-from .._deadlines import Alarm, arm
 from .._validate import positive
 from ..call import Call
 from ..errors import TimedOutError
 from ..events import CallTimedOut, Listener
 from ..policy import Guard
+from ..running._deadlines import Alarm, arm
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..limiter_state import LocalLedger, Observation, RemoteLedger, Reserved
+from ..limits.limiter_state import LocalLedger, Observation, RemoteLedger, Reserved
 from ..machines.rate_limiter import Decision, Rule
 from ..store import Store
 from .stores import CheckedLimiter, Cost, LimiterCheck, same, settled

@@ -20,7 +20,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from ..limiter_state import Booking, LimiterSpec, LocalLimiter, RemoteLimiter
+from ..limits.limiter_state import Booking, LimiterSpec, LocalLimiter, RemoteLimiter
 from ..machines.rate_limiter import Decision, Rule
 from ..store import Store
 

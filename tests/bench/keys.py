@@ -16,7 +16,7 @@ from itertools import cycle
 from typing import Any, TypeAlias
 
 from resilience import RateLimiter, clock
-from resilience.memory_limiter import MemoryLimiter
+from resilience.limits.memory_limiter import MemoryLimiter
 from tests.bench.contest import OURS
 from tests.bench.peers import MissingError, installed, module
 from tests.bench.report import Bar, Report, Table

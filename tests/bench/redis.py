@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from resilience.limiter_state import LimiterSpec
+from resilience.limits.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter import GCRA
 from resilience_redis import RedisStore
 from resilience_redis.connection.client import no_retries

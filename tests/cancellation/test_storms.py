@@ -26,11 +26,11 @@ from resilience import (
     Retry,
     Timeout,
     TokenBudget,
-    _deadlines,
 )
 from resilience.engine import build
-from resilience.limiter_state import LimiterSpec
-from resilience.memory_ledger import MemoryLedger
+from resilience.limits.limiter_state import LimiterSpec
+from resilience.limits.memory_ledger import MemoryLedger
+from resilience.running import _deadlines
 from resilience.testing import DeadlockError, VirtualClock
 from tests.cancellation.storm import raging
 from tests.cancellation.world import CAPACITY, Attempts, World

@@ -15,9 +15,9 @@ from typer.testing import CliRunner, Result
 from resilience import Cache, CircuitBreaker
 from resilience.cli.app import app
 from resilience.cli.redis.commands import KindOption
-from resilience.limiter_state import LimiterSpec
+from resilience.limits.limiter_state import LimiterSpec
 from resilience.machines.retry_budget import TokenBudget
-from resilience.permits_state import BulkheadSpec
+from resilience.permits.permits_state import BulkheadSpec
 from resilience_redis import RedisStore
 from resilience_redis.inspection import KINDS
 from resilience_redis.limits.leased import LeasedLimiter

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from resilience import Call, Operation
-from resilience._call_keys import Keys
+from resilience.caching._call_keys import Keys
 
 WRONG: Any = 5
 
@@ -270,7 +270,7 @@ def test_text_is_the_same_in_another_process() -> None:
     code = f"""
 from decimal import Decimal as D
 from resilience import Call, Operation
-from resilience._call_keys import Keys
+from resilience.caching._call_keys import Keys
 from pathlib import PurePath as Path
 from inspect import getdoc
 print(Keys().text(Call(Operation(), getdoc, ({values},))))

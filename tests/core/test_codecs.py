@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilience import JsonCodec, PickleCodec
-from resilience.codecs import Codec
+from resilience.caching.codecs import Codec
 
 
 class Word(str):

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from resilience import clock
-from resilience._jobs import begin, home
+from resilience.running._jobs import begin, home
 from resilience.testing import VirtualClock
 from tests.support.scopes import cancelled_after
 

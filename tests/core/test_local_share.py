@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from resilience import GCRA, FixedWindow, clock
-from resilience._local_share import MOST_OWED, LocalShare
+from resilience.limits._local_share import MOST_OWED, LocalShare
 
 
 @pytest.fixture(autouse=True)

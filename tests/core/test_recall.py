@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 import anyio
 import pytest
 
-from resilience._recall import Recall, recall
+from resilience.running._recall import Recall, recall
 
 pytestmark = pytest.mark.anyio
 

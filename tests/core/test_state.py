@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from resilience import GCRA, Bulkhead, CircuitBreaker, FixedWindow, MemoryStore, RateLimiter, Retry, Store
-from resilience.memory_limiter import MemoryLimiter
+from resilience.limits.memory_limiter import MemoryLimiter
 from resilience.partitions import Partitions
 
 pytestmark = pytest.mark.anyio

@@ -20,8 +20,9 @@ from typing import Any
 
 import anyio
 
-from resilience import Retry, _parking
-from resilience._parking import park
+from resilience import Retry
+from resilience.running import _parking
+from resilience.running._parking import park
 
 LATENESS: ContextVar[float] = ContextVar("LATENESS", default=0.0)
 """Seconds, of the current caller."""

@@ -12,10 +12,11 @@ import anyio
 import anyio.lowlevel
 import trio
 
-from resilience import RateLimitedError, Timeout, _deadlines, clock, current_deadline
-from resilience._sweep import Sweep
+from resilience import RateLimitedError, Timeout, clock, current_deadline
 from resilience.call import Call, Lease
 from resilience.engine import build
+from resilience.running import _deadlines
+from resilience.running._sweep import Sweep
 from resilience.testing import VirtualClock
 from resilience.testing.virtual_time import Backend
 from tests.support.failures import DownError

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resilience import CircuitBreaker, Pipeline, Retry, TimedOutError, Timeout, _deadlines, clock
-from resilience._sweep import Sweep
+from resilience import CircuitBreaker, Pipeline, Retry, TimedOutError, Timeout, clock
+from resilience.running import _deadlines
+from resilience.running._sweep import Sweep
 from resilience.testing import VirtualClock, run
 from tests.support.rules import LONG
 

@@ -28,9 +28,9 @@ from resilience import (
 )
 from resilience.call import Call
 from resilience.events import CallRejected, PermitAwaited, StoreDegraded, StoreRecovered
-from resilience.limiter_state import Booking, LimiterSpec
+from resilience.limits.limiter_state import Booking, LimiterSpec
+from resilience.limits.memory_limiter import MemoryLimiter
 from resilience.machines.rate_limiter import Decision
-from resilience.memory_limiter import MemoryLimiter
 from resilience.testing import EventRecorder, FaultScript, run
 from tests.support.engine import Engine
 from tests.support.scopes import cancelled_after

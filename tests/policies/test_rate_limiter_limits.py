@@ -23,9 +23,9 @@ from resilience import (
 )
 from resilience.call import Call
 from resilience.events import CallRejected
-from resilience.limiter_state import LimiterSpec, Observation, Reserved
-from resilience.memory_ledger import MemoryLedger
-from resilience.memory_limiter import MemoryLimiter
+from resilience.limits.limiter_state import LimiterSpec, Observation, Reserved
+from resilience.limits.memory_ledger import MemoryLedger
+from resilience.limits.memory_limiter import MemoryLimiter
 from resilience.testing import EventRecorder, FaultScript
 from tests.policies.test_rate_limiter import ALGORITHMS, UP, Elsewhere, Far, Runner, hasten
 from tests.support.engine import Engine

@@ -11,9 +11,9 @@ import pytest
 
 from resilience import RateLimiter, clock
 from resilience.errors import RateLimitedError, StoreUnavailableError
-from resilience.limiter_state import Booking, Fleet, LimiterSpec
+from resilience.limits.limiter_state import Booking, Fleet, LimiterSpec
+from resilience.limits.memory_ledger import MemoryLedger
 from resilience.machines.rate_limiter import Decision
-from resilience.memory_ledger import MemoryLedger
 from resilience.store import Store
 
 pytestmark = pytest.mark.anyio

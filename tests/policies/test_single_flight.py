@@ -12,9 +12,9 @@ import anyio
 import pytest
 
 from resilience import Bulkhead, Call, Lease, Operation, Pipeline, Retry, SingleFlight, TimedOutError, Timeout, clock
-from resilience._deadlines import deadline_of
 from resilience.events import CallCoalesced
 from resilience.policy import Policy
+from resilience.running._deadlines import deadline_of
 from resilience.testing import EventRecorder, FaultScript, VirtualClock
 from tests.support.counted import Counted, together
 from tests.support.engine import Engine

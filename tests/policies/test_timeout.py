@@ -10,8 +10,9 @@ from typing import Any
 import anyio
 import pytest
 
-from resilience import Pipeline, ResilienceError, Retry, TimedOutError, Timeout, _deadlines, clock, current_deadline
+from resilience import Pipeline, ResilienceError, Retry, TimedOutError, Timeout, clock, current_deadline
 from resilience.events import CallTimedOut
+from resilience.running import _deadlines
 from resilience.testing import HANG, Delay, EventRecorder, FaultScript, run
 from tests.support.engine import Engine
 

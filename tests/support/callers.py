@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 
 from resilience.errors import StoreUnavailableError
-from resilience.limiter_state import LimiterSpec
+from resilience.limits.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter import GCRA
 from resilience_redis import RedisStore
 from tests.support.servers import PATIENCE

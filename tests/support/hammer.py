@@ -13,7 +13,7 @@ from typing import Any
 
 import redis.asyncio
 
-from resilience.limiter_state import LimiterSpec
+from resilience.limits.limiter_state import LimiterSpec
 from resilience_redis import RedisStore
 from tests.support.rules import make_rule
 

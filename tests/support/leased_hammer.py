@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from resilience.limiter_state import LimiterSpec
+from resilience.limits.limiter_state import LimiterSpec
 from resilience_redis import RedisStore
 from tests.support.hammer import all_ready
 from tests.support.rules import make_rule

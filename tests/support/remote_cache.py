@@ -10,9 +10,9 @@ from typing import Any
 import anyio
 
 from resilience import Store, StoreUnavailableError, clock
-from resilience._jobs import begin
-from resilience.cache_state import CacheSpec, Life
+from resilience.caching.cache_state import CacheSpec, Life
 from resilience.machines.cache_lease import Look, SharedEntry
+from resilience.running._jobs import begin
 
 
 class Elsewhere(Store):

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from resilience import GCRA, FixedWindow, LeakyBucket, MemoryStore, SlidingLog, SlidingWindow, Store, TokenBucket, clock
-from resilience.limiter_state import Booking, LimiterSpec, LocalLimiter, Observation, Reserved
+from resilience.limits.limiter_state import Booking, LimiterSpec, LocalLimiter, Observation, Reserved
+from resilience.limits.memory_ledger import MemoryLedger
+from resilience.limits.memory_limiter import MemoryLimiter
 from resilience.machines.rate_limiter import Decision, Rule
-from resilience.memory_ledger import MemoryLedger
-from resilience.memory_limiter import MemoryLimiter
 from resilience.testing import LEDGER_CHECKS, LIMITER_CHECKS, LimiterCheck, check_limiter
 
 pytestmark = pytest.mark.anyio

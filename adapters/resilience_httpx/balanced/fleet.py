@@ -14,9 +14,9 @@ from typing import Any
 import anyio
 
 from resilience import clock
-from resilience._jobs import home
 from resilience.events import EndpointHealthChanged, EndpointsChanged, EndpointsUnresolved
 from resilience.machines.balancing import EndpointState, Pool
+from resilience.running._jobs import home
 
 from .base import Announcer
 from .endpoint import Endpoint, NoEndpointError, endpoint_of

@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 
-from resilience._jobs import Job, begin, home
+from resilience.running._jobs import Job, begin, home
 
 
 class Keeper:

@@ -13,9 +13,9 @@ from typing import Any
 import anyio
 
 from resilience import clock
-from resilience._jobs import Job, begin, home
 from resilience._validate import check_integer, check_number
 from resilience.events import ShadowAnswered, ShadowDropped
+from resilience.running._jobs import Job, begin, home
 
 from ..exchange import fresh
 from ..host import host_of

@@ -10,7 +10,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
-from resilience.permits_state import Grant, Occupancy
+from resilience.permits.permits_state import Grant, Occupancy
 
 if TYPE_CHECKING:
     from resilience_redis.bulkheads.holdings import Holdings

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilience.errors import StoreUnavailableError
 from resilience.machines.leased_permits import GONE, QUEUED
-from resilience.permits_state import BulkheadSpec, Grant, Occupancy
+from resilience.permits.permits_state import BulkheadSpec, Grant, Occupancy
 from resilience_redis.bulkheads.hold import Hold
 from resilience_redis.bulkheads.renewal import POLL, Renewal
 from resilience_redis.connection.batch import as_text

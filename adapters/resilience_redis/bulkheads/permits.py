@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from resilience.permits_state import BulkheadSpec, Grant, Occupancy
+from resilience.permits.permits_state import BulkheadSpec, Grant, Occupancy
 from resilience_redis.bulkheads.hold import Hold
 from resilience_redis.bulkheads.holdings import Holdings
 from resilience_redis.connection.batch import as_text

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from resilience.limiter_state import Booking
+from resilience.limits.limiter_state import Booking
 from resilience.machines.rate_limiter.rule import text
 from resilience_redis.connection.outage import as_outage
 from resilience_redis.connection.target import MICROSECONDS, Answer, Target

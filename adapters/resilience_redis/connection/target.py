@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import Any, TypeAlias
 
-from resilience.limiter_state import Booking
+from resilience.limits.limiter_state import Booking
 from resilience.machines.rate_limiter import Decision
 from resilience_redis.scripts import Call, Script
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoPermissionError
 
-from resilience.limiter_state import LimiterSpec
+from resilience.limits.limiter_state import LimiterSpec
 from resilience_redis.catalogue import catalogue_key, spec_of
 from resilience_redis.inspection.connection import Connection
 from resilience_redis.inspection.entry import Entry, Owner, Place, seconds

@@ -14,7 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from resilience import clock
-from resilience.limiter_state import Booking, LimiterSpec, Observation, Reserved
+from resilience.limits.limiter_state import Booking, LimiterSpec, Observation, Reserved
 from resilience.machines.leased_ledger import ALGORITHMS
 from resilience.machines.leased_lots import Lot
 from resilience.machines.rate_limiter.decide import Decision

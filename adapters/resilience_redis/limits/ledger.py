@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from resilience.limiter_state import Observation, Reserved
+from resilience.limits.limiter_state import Observation, Reserved
 from resilience.machines.rate_limiter.rule import text
 from resilience_redis.connection.batch import as_text, patience
 from resilience_redis.connection.replies import complain

@@ -12,7 +12,7 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING
 
-from resilience.limiter_state import Booking, Fleet, LimiterSpec
+from resilience.limits.limiter_state import Booking, Fleet, LimiterSpec
 from resilience.machines.rate_limiter.decide import Decision
 from resilience.machines.rate_limiter.rule import check_costs, text
 from resilience_redis.connection.batch import as_text

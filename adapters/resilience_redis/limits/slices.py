@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resilience import clock
-from resilience.limiter_state import Booking
+from resilience.limits.limiter_state import Booking
 from resilience.machines.leased_slice import INTERVAL, LEAST, LIFETIME, Answer, Ask, Gift, Slice, Verdict
 from resilience.machines.rate_limiter.decide import Decision
 from resilience.machines.rate_limiter.rule import text

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 import httpx2
 
 from resilience import Decision, Store
-from resilience.limiter_state import Booking, Fleet, LimiterSpec, LocalLimiter, RemoteLimiter
+from resilience.limits.limiter_state import Booking, Fleet, LimiterSpec, LocalLimiter, RemoteLimiter
 
 from .plan import DUE_HEADER
 

@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from resilience.errors import StoreUnavailableError
-from resilience.limiter_state import LimiterSpec
+from resilience.limits.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter import GCRA, FixedWindow, LeakyBucket
 from resilience_redis import RedisStore
 from resilience_redis.connection.batch import Batch, Group, load

@@ -15,8 +15,8 @@ import redis.asyncio
 import trio
 
 from resilience import Cache, PickleCodec, StoreUnavailableError
-from resilience.cache_state import CacheSpec, Life
-from resilience.codecs import JsonCodec
+from resilience.caching.cache_state import CacheSpec, Life
+from resilience.caching.codecs import JsonCodec
 from resilience.events import StoreDegraded, StoreRecovered
 from resilience.machines.cache import CacheRule
 from resilience.testing import EventRecorder

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from resilience.errors import StoreUnavailableError
-from resilience.limiter_state import LimiterSpec
+from resilience.limits.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter import GCRA, FixedWindow
 from resilience_redis import RedisStore
 from resilience_redis.catalogue import catalogue_key, describe, spec_of

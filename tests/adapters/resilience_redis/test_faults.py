@@ -16,7 +16,7 @@ import pytest
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from resilience.errors import StoreUnavailableError
-from resilience.limiter_state import LimiterSpec
+from resilience.limits.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter import GCRA, SlidingLog
 from resilience_redis import RedisStore
 from resilience_redis.link import Link
@@ -261,7 +261,7 @@ def test_a_store_works_in_a_second_loop_after_an_outage_in_the_first(server: Nod
 ENDING = """
     import asyncio, os, signal, sys
     from resilience.errors import StoreUnavailableError
-    from resilience.limiter_state import LimiterSpec
+    from resilience.limits.limiter_state import LimiterSpec
     from resilience.machines.rate_limiter import GCRA
     from resilience_redis import RedisStore
 

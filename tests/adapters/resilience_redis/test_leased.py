@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from resilience import RateLimitedError, RateLimiter, clock
 from resilience.errors import StoreUnavailableError
-from resilience.limiter_state import LimiterSpec, RemoteLedger
+from resilience.limits.limiter_state import LimiterSpec, RemoteLedger
 from resilience.machines.leased_slice import LIFETIME
 from resilience.machines.rate_limiter import GCRA, TokenBucket
 from resilience.store import Store

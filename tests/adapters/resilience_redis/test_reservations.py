@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from resilience import Limit, RateLimiter
-from resilience.limiter_state import LimiterSpec
+from resilience.limits.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter import GCRA, TokenBucket
 from resilience_redis import RedisStore
 from resilience_redis.limits.ledger import RedisLedger

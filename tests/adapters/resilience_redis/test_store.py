@@ -13,7 +13,7 @@ import trio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from resilience.limiter_state import LimiterSpec
+from resilience.limits.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter import GCRA, FixedWindow, LeakyBucket, SlidingWindow, TokenBucket
 from resilience_redis import RedisStore
 from resilience_redis.limits.ledger import RedisLedger

@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisClusterException, ResponseError
 
 from resilience.errors import StoreUnavailableError
-from resilience.limiter_state import LimiterSpec
+from resilience.limits.limiter_state import LimiterSpec
 from resilience.machines.rate_limiter import GCRA
 from resilience_redis import RedisStore
 from tests.support.cluster import Cluster, cluster

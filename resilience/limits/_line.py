@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from . import clock
-from ._parking import Timer, Waiter, call_later, park
+from .. import clock
+from ..machines.rate_limiter import Decision, Rule, check_cost
+from ..running._parking import Timer, Waiter, call_later, park
 from .limiter_state import Booking, LocalLimiter
-from .machines.rate_limiter import Decision, Rule, check_cost
 
 _SLICE = 500
 """How many calls are served in one turn of the event loop, a few milliseconds' worth."""

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from contextvars import ContextVar
 
-from . import clock
+from .. import clock
+from .._outage import Outage
+from ..call import Call
+from ..errors import BulkheadFullError, PermitLostError, StoreUnavailableError
+from ..events import PermitLost
+from ..machines.bulkhead import BulkheadMachine
+from ..policy import Policy
+from ..running._recall import Recall, recall
 from ._local_permits import LocalPermits
-from ._outage import Outage
-from ._recall import Recall, recall
-from .call import Call
-from .errors import BulkheadFullError, PermitLostError, StoreUnavailableError
-from .events import PermitLost
-from .machines.bulkhead import BulkheadMachine
 from .permits_state import Grant, Occupancy, OnLost, RemotePermits
-from .policy import Policy
 
 _token: ContextVar[int | None] = ContextVar("resilience_fencing_token", default=None)
 

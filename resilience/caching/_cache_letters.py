@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..machines.cache_lease import Look
 from ._cache_judge import Fetched, name_of
-from .machines.cache_lease import Look
 
 if TYPE_CHECKING:
     from .codecs import Codec

@@ -14,10 +14,10 @@ from typing import cast
 
 import anyio
 
-from ._deadlines import current_asyncio_task
-from ._parking import Waiter, park, wake
-from .machines.bulkhead import BulkheadMachine, Ticket
-from .partitions import Partitions
+from ..machines.bulkhead import BulkheadMachine, Ticket
+from ..partitions import Partitions
+from ..running._deadlines import current_asyncio_task
+from ..running._parking import Waiter, park, wake
 
 _no_limit = nullcontext()
 

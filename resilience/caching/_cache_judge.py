@@ -10,14 +10,14 @@ import enum
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from . import clock
+from .. import clock
+from ..call import Call, Handler
+from ..errors import RejectedError, another
+from ..events import CacheHit, CacheMissed, CacheRefreshed, CacheRefreshFailed, CallCoalesced
+from ..machines.cache import CacheRule
+from ..policy import Policy
+from ..verdict import FAILURE, SUCCESS, Classifier, ErrorTypes, Verdict
 from ._flight import Flight
-from .call import Call, Handler
-from .errors import RejectedError, another
-from .events import CacheHit, CacheMissed, CacheRefreshed, CacheRefreshFailed, CallCoalesced
-from .machines.cache import CacheRule
-from .policy import Policy
-from .verdict import FAILURE, SUCCESS, Classifier, ErrorTypes, Verdict
 
 Negative: TypeAlias = "ErrorTypes | Callable[[Exception], bool]"
 """Which exceptions are answers: types, or a predicate."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .call import Cost
+from ..call import Cost
+from ..machines.rate_limiter import Rule
 from .limit import DIMENSION, Limit
-from .machines.rate_limiter import Rule
 from .rates import Algorithm
 
 

@@ -16,8 +16,8 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, TypeAlias
 
+from ..call import Call
 from ._frozen_values import PLAIN, Frozen, Instance, freeze, kind_of, say
-from .call import Call
 
 Named: TypeAlias = "tuple[tuple[str, Frozen], ...]"
 

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import anyio
 
-from ._jobs import begin, home
-from ._validate import whole
-from .call import Call
-from .errors import StoreUnavailableError
-from .events import CacheWriteFailed
+from .._validate import whole
+from ..call import Call
+from ..errors import StoreUnavailableError
+from ..events import CacheWriteFailed
+from ..running._jobs import begin, home
 
 if TYPE_CHECKING:
-    from .policies.cache import Cache
+    from ..policies.cache import Cache
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ._decorate import guarded_by
-from .bound import Bound
-from .call import Call, Cost
-from .outcome import Outcome
+from .._decorate import guarded_by
+from ..bound import Bound
+from ..call import Call, Cost
+from ..outcome import Outcome
 
 if TYPE_CHECKING:
-    from .policies.cache import Cache
+    from ..policies.cache import Cache
 
 P = ParamSpec("P")
 T = TypeVar("T")

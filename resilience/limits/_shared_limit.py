@@ -10,14 +10,14 @@ from weakref import WeakSet
 
 import anyio
 
-from . import clock
-from ._deadlines import current_asyncio_task
+from .. import clock
+from .._outage import Outage
+from ..call import Call
+from ..errors import RateLimitedError, StoreUnavailableError
+from ..machines.rate_limiter import Decision
+from ..running._deadlines import current_asyncio_task
 from ._local_share import LocalShare
-from ._outage import Outage
-from .call import Call
-from .errors import RateLimitedError, StoreUnavailableError
 from .limiter_state import Booking, Fleet, RemoteLedger, RemoteLimiter
-from .machines.rate_limiter import Decision
 
 FREE = Decision(True, 0.0, 0, ())
 """What a call hears that goes at once and on nobody's account."""

@@ -11,12 +11,12 @@ from typing import TypeAlias
 
 import anyio
 
-from . import clock
-from ._deadlines import current_asyncio_task
+from .. import clock
+from ..call import Call
+from ..errors import StoreUnavailableError
+from ..running._deadlines import current_asyncio_task
 from ._line import Line
 from ._shared_limit import FREE, SharedLimit
-from .call import Call
-from .errors import StoreUnavailableError
 from .limiter_state import LocalLedger, RemoteLedger, Reserved
 
 Settle: TypeAlias = Callable[[str, str, Sequence[float | None]], Awaitable[bool]]

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeAlias
 
-from ._deadlines import current_asyncio_task, deadline_of
-from ._jobs import Job, begin, home, is_cancellation
-from ._parking import Waiter, park, wake
-from .call import Call
-from .errors import another
+from ..call import Call
+from ..errors import another
+from ..running._deadlines import current_asyncio_task, deadline_of
+from ..running._jobs import Job, begin, home, is_cancellation
+from ..running._parking import Waiter, park, wake
 
 Work: TypeAlias = "Callable[[Flight], Awaitable[Any]]"
 Discard: TypeAlias = "Callable[[Any], Awaitable[None]]"

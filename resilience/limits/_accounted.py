@@ -7,19 +7,19 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
-from . import clock
+from .. import clock
+from .._rejecting import RejectingGuard
+from .._validate import not_negative
+from ..call import Call, Cost
+from ..errors import RateLimitedError, StoreUnavailableError
+from ..events import PermitAwaited
+from ..machines.rate_limiter import Decision, check_costs
+from ..running._deadlines import deadline_of
 from ._account import Account, Settle, settle_nowhere
-from ._deadlines import deadline_of
 from ._limits import Limits
 from ._line import Line
-from ._rejecting import RejectingGuard
 from ._shared_limit import FREE, SharedLimit
-from ._validate import not_negative
-from .call import Call, Cost
-from .errors import RateLimitedError, StoreUnavailableError
-from .events import PermitAwaited
 from .limiter_state import Observation, Reserved
-from .machines.rate_limiter import Decision, check_costs
 from .reservation import Reservation
 
 _NOTHING: tuple[Reserved, Settle] = Reserved(FREE), settle_nowhere

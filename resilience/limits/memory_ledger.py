@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import clock
+from .. import clock
+from ..machines.rate_limiter import Decision, Rule, check_costs
+from ..machines.rate_limiter.reserve import Record, reserve, settle
 from .limiter_state import LocalLedger, Observation, Reserved
-from .machines.rate_limiter import Decision, Rule, check_costs
-from .machines.rate_limiter.reserve import Record, reserve, settle
 from .memory_limiter import MemoryLimiter
 
 

@@ -13,8 +13,8 @@ from types import TracebackType
 
 import anyio
 
-from .call import Cost
-from .errors import StoreUnavailableError
+from ..call import Cost
+from ..errors import StoreUnavailableError
 
 
 class Reservation(AbstractAsyncContextManager["Reservation"]):

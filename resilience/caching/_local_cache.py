@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from . import clock
+from .. import clock
+from ..call import Call, Handler
+from ..errors import another
+from ..machines.cache import EARLY, FRESH, GONE, SPARE, STALE, CacheMachine, Entry
 from ._cache_judge import Fetched, Judge, Kind, bare
 from ._flight import Flight, Flights
-from .call import Call, Handler
-from .errors import another
-from .machines.cache import EARLY, FRESH, GONE, SPARE, STALE, CacheMachine, Entry
 
 MISSING: object = object()
 """No value, not even None."""

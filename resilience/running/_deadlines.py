@@ -22,12 +22,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import clock
+from .. import clock
 
 if TYPE_CHECKING:
     import trio
 
-    from .call import Call
+    from ..call import Call
 
 
 class Alarm(Protocol):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from .machines.rate_limiter import Decision, Rule
+from ..machines.rate_limiter import Decision, Rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from .._outage import Outage
+from ..call import Call, Handler
+from ..errors import StoreUnavailableError
+from ..machines.cache import SPARE
+from ..machines.cache_lease import Look
+from ..outcome import Outcome
+from ..running._jobs import begin
 from ._cache_judge import Fetched, Judge, Kind
 from ._cache_letters import Letters, UnreadableError
 from ._flight import Flight, Flights
-from ._jobs import begin
 from ._local_cache import LocalCache
-from ._outage import Outage
 from .cache_state import Life, RemoteCache, Watch
-from .call import Call, Handler
-from .errors import StoreUnavailableError
-from .machines.cache import SPARE
-from .machines.cache_lease import Look
-from .outcome import Outcome
 
 if TYPE_CHECKING:
     from .codecs import Codec

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .machines.cache import CacheRule
-from .machines.cache_lease import Look
+from ..machines.cache import CacheRule
+from ..machines.cache_lease import Look
 
 if TYPE_CHECKING:
     from .codecs import Codec

@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from . import clock
-from ._validate import whole
+from .. import clock
+from .._validate import whole
+from ..machines.rate_limiter import Decision, Rule, check_cost, check_costs, decide, decide_one, peek
 from .limiter_state import Booking, LocalLimiter
-from .machines.rate_limiter import Decision, Rule, check_cost, check_costs, decide, decide_one, peek
 
 
 class MemoryLimiter(LocalLimiter):

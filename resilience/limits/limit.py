@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .machines.rate_limiter import Rule
+from ..machines.rate_limiter import Rule
 from .rates import Algorithm, make_rule
 
 DIMENSION = "requests"

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..machines.rate_limiter import GCRA, Rule, TokenBucket
 from ._line import Line
 from ._lines import make_line
-from .machines.rate_limiter import GCRA, Rule, TokenBucket
 from .memory_ledger import MemoryLedger
 
 MOST_OWED = 10_000

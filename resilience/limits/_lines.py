@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..machines.rate_limiter import Rule, check_costs
 from ._line import Line
 from .limiter_state import LocalLimiter
-from .machines.rate_limiter import Rule, check_costs
 
 
 class WeighedLine(Line):

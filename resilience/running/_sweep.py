@@ -20,7 +20,7 @@ from _thread import get_ident
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import clock
+from .. import clock
 from ._deadlines import AsyncioAlarm, sweeps
 
 if sys.version_info >= (3, 12):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, TypeAlias, cast, get_args
 
-from .machines.rate_limiter import (
+from ..machines.rate_limiter import (
     GCRA,
     FixedWindow,
     LeakyBucket,
