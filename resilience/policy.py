@@ -47,7 +47,7 @@ class Policy(ABC):
         self.listeners: list[Listener] = list(listeners)
         self.operation: Operation = Operation(self.name)
         self._handler: Handler | None = None
-        self._outcome: Callable[..., Awaitable[Any]] | None = None
+        self._outcome: Callable[..., Awaitable[Outcome[Any]]] | None = None
         self._built = False
 
     @abstractmethod
@@ -79,7 +79,7 @@ class Policy(ABC):
         self._handler = handler = self.handler(self.operation)
         return handler
 
-    def _build_outcome(self) -> Callable[..., Awaitable[Any]] | None:
+    def _build_outcome(self) -> Callable[..., Awaitable[Outcome[Any]]] | None:
         self._built = True
         frame = self.frame(self.operation)
         self._outcome = None if frame is None else frame.outcome()
@@ -105,8 +105,8 @@ class Policy(ABC):
         if frame is None and not self._built:
             frame = self._build_outcome()
         if frame is not None:
-            outcome: Outcome[T] = await frame(fn, args, kwargs)
-            return outcome
+            # Kept in no variable: the frames in a traceback lead here, and would be kept by their own error.
+            return await frame(fn, args, kwargs)
         try:
             return Outcome(await self.run(Call(self.operation, fn, args, kwargs)))
         except Exception as error:
