@@ -29,9 +29,10 @@ def anyio_backend() -> str:
 
 
 class App:
-    """Fails every request the first time; `/slow` never answers."""
+    """Fails every request the first time; `/slow` does not answer before the test is `over`."""
 
     def __init__(self) -> None:
+        self.over = asyncio.Event()
         self.bodies: dict[str, list[bytes]] = {}
         self.versions: set[str] = set()
 
@@ -46,7 +47,7 @@ class App:
         seen.append(body)
         self.versions.add(scope["http_version"])
         if scope["path"] == "/slow":
-            await asyncio.sleep(60)
+            await self.over.wait()
         await send({"type": "http.response.start", "status": 503 if len(seen) == 1 else 200, "headers": []})
         for piece in (b"a", bytes(100_000)):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -64,8 +65,11 @@ async def served(app: App) -> AsyncGenerator[str]:
     async with anyio.create_task_group() as group:
         serve: Any = getattr(hypercorn.asyncio, "serve")  # noqa: B009  (its types are not all known)
         group.start_soon(partial(serve, app, config, shutdown_trigger=stop.wait))
-        yield f"http://127.0.0.1:{port}"
-        stop.set()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            app.over.set()
+            stop.set()
 
 
 async def test_many_streams_of_one_connection(lib: Any) -> None:
