@@ -19,6 +19,8 @@ from .scripts import Attempt, Caller, PolicySpec, Script, scripts
 from .world import on_fast_path
 
 EXAMPLES = {"asyncio": 5000 if LONG else 300, "trio": 2000 if LONG else 100}
+PARTS = 4 if LONG else 1
+"""So many tests share the examples, each with others: the workers of a long run get equal parts."""
 
 
 _RETRY = {"backoff": "full", "base": 1, "on": None, "on_result": None, "budget": "own"}
@@ -49,13 +51,14 @@ MEETING = Script(
 """One caller's deadline lets another in; both fail, and would come back together and run into one deadline."""
 
 
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_both_paths_leave_the_same_trace(backend: Backend) -> None:
+def test_both_paths_leave_the_same_trace(backend: Backend, part: int) -> None:
     fused: Counter[str] = Counter()
     plain: Counter[str] = Counter()
 
     @settings(
-        max_examples=EXAMPLES[backend],
+        max_examples=EXAMPLES[backend] // PARTS,
         deadline=None,
         derandomize=not LONG,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -264,7 +264,7 @@ def retriers(url: str, prefix: str, *numbers: object) -> list[dict[str, float]]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("successes", [0, 30, 90])
+@pytest.mark.parametrize("successes", [30, *(pytest.param(part, marks=pytest.mark.full) for part in (0, 90))])
 async def test_eight_processes_never_overspend(own_server: Server, redis_prefix: str, successes: int) -> None:
     capacity, cost = 500.0, 14.0
     results = await asyncio.to_thread(retriers, own_server.url, redis_prefix, capacity, 4.0, successes, 8)

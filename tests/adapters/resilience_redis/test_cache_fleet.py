@@ -82,7 +82,7 @@ def test_ten_thousand_misses_in_four_processes_are_one_run(members: Members) -> 
     assert (members.number("begun"), members.number("completed")) == (1, 1)
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_the_leading_process_is_cancelled_ten_times(members: Members) -> None:
     """Fourteen processes, 10,010 callers; ten times all callers of the one that runs for the others give up."""
     members.start(14, callers=715, seconds=4, lease=10)

@@ -41,8 +41,12 @@ def settled_by(server: Server, prefix: str, algorithm: str, operations: int, pro
     [
         ("fixed_window", 1500, 3),
         *(
-            pytest.param(algorithm, 20_000, 8, marks=pytest.mark.long)
-            for algorithm in ("fixed_window", "sliding_window", "sliding_log", "gcra", "token_bucket")
+            pytest.param(algorithm, 20_000, 8, marks=[pytest.mark.long, *more])
+            for algorithm, more in (
+                ("sliding_window", []),
+                ("gcra", []),
+                *((other, [pytest.mark.full]) for other in ("fixed_window", "sliding_log", "token_bucket")),
+            )
         ),
     ],
 )
