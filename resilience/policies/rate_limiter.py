@@ -130,7 +130,7 @@ class RateLimiter(AccountedGuard):
     async def wait(self, call: Call) -> bool:
         """Ask a shared store, or wait in line."""
         if self.remote is None:
-            place = self.stand(call)
+            place = self.stand(call, self.costs_of(call))
             try:
                 decision: Decision = place.decision or await place.waiter
             except BaseException:
@@ -147,10 +147,10 @@ class RateLimiter(AccountedGuard):
             return True  # the round trip to a store is no waiting for a permit
         return self.let_in(call, decision, since)
 
-    def stand(self, call: Call) -> Place:
+    def stand(self, call: Call, costs: tuple[float, ...]) -> Place:
         """The first part of `wait`, for a limit in this process: take a place in the line."""
         task = current_asyncio_task()
-        return self.line.join(self.key_of(call), self.costs_of(call), self._patience(call, task), task)
+        return self.line.join(self.key_of(call), costs, self._patience(call, task), task)
 
     def let_in(self, call: Call, decision: Decision, since: float) -> bool:
         """The last part, when there is a decision: report how long it took, or refuse."""
