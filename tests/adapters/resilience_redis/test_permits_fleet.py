@@ -97,7 +97,7 @@ async def test_no_more_than_the_limit_whoever_is_killed(own_server: Server, redi
     assert resource.most <= limit
     assert in_use <= limit
     assert resource.refused == 0
-    assert back < LEASE + 0.5 + 20 * stall
+    assert back < LEASE + 0.1 + 20 * stall
     assert max(resource.waits) < 3 * LEASE + 20 * stall
 
 
