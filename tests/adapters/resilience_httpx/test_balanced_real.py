@@ -15,6 +15,7 @@ from resilience import Backoff, Event, Retry
 from resilience.events import EndpointAnswered
 from resilience_httpx import Balanced, ResilientTransport
 from tests.support.http_server import Answer, MisbehavingServer
+from tests.support.rules import LONG
 
 pytestmark = pytest.mark.long
 
@@ -67,9 +68,10 @@ def test_one_slow_endpoint_of_five(
     with capsys.disabled():
         print(f"\n{lib.__name__} p99: healthy {healthy:.4f}, two choices {chosen:.4f}, round robin {turns:.4f} s")
         print(f"{asked} of 320 requests met the slow one")
-    assert asked <= 16  # of 320, and by turns it would be 64
-    assert chosen <= 1.5 * healthy
-    assert turns > 5 * healthy
+    assert asked <= (16 if LONG else 32)  # of 320, and by turns it would be 64
+    assert turns > 5 * healthy or not LONG
+    # Three of 320 are the percentile: beside other tests they may be anybody's, but not those of the slow server.
+    assert chosen <= 1.5 * healthy or (not LONG and 2 * chosen < turns)
 
 
 @pytest.mark.parametrize("strategy", ["two_choices", "round_robin"])
