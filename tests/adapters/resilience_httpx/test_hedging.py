@@ -52,7 +52,7 @@ async def test_a_silent_answer_is_overtaken(lib: Any, server: MisbehavingServer)
 )
 async def test_what_is_hedged(lib: Any, server: MisbehavingServer, method: str, more: Any, sends: int) -> None:
     url = server.answer("/", SILENT, Answer(200, b"second"))
-    async with connected(lib, Pipeline(Timeout(0.15 if sends == 1 else 10.0), Hedge(0.03))) as client:
+    async with connected(lib, Pipeline(Timeout(0.4 if sends == 1 else 10.0), Hedge(0.03))) as client:
         try:
             response = await client.request(method, url, **more)
         except lib.TimeoutException:
@@ -69,7 +69,7 @@ async def test_a_body_that_cannot_be_replayed_is_sent_once(lib: Any, server: Mis
         yield b"order"
 
     url = server.answer("/", SILENT, Answer(200))
-    async with connected(lib, Pipeline(Timeout(0.15), Hedge(0.03))) as client:
+    async with connected(lib, Pipeline(Timeout(0.4), Hedge(0.03))) as client:
         with pytest.raises(lib.TimeoutException):
             await client.put(url, content=body())
     assert len(server.received("/")) == 1
@@ -93,7 +93,7 @@ async def test_a_request_that_is_sent_again_because_it_never_was_is_not_hedged(
     url = server.answer("/", SILENT, Answer(200))
     from resilience_httpx import ResilientTransport
 
-    transport = ResilientTransport(Pipeline(Timeout(0.15), retry(2), Hedge(0.03)), Flaky())
+    transport = ResilientTransport(Pipeline(Timeout(0.4), retry(2), Hedge(0.03)), Flaky())
     async with lib.AsyncClient(transport=transport) as client:
         with pytest.raises(lib.TimeoutException):
             await client.post(url, content=b"order")
@@ -166,7 +166,7 @@ async def test_every_attempt_tells_the_server_its_number_and_deadline(lib: Any, 
 async def test_if_all_are_silent_the_timeout_ends_them(lib: Any, server: MisbehavingServer) -> None:
     url = server.answer("/", SILENT)
     bulkhead = Bulkhead(5)
-    async with connected(lib, Pipeline(Timeout(0.15), Hedge(0.03, at_most=2), bulkhead)) as client:
+    async with connected(lib, Pipeline(Timeout(0.6), Hedge(0.03, at_most=2), bulkhead)) as client:
         with pytest.raises(lib.TimeoutException):
             await client.get(url)
     assert bulkhead.in_use() == 0
