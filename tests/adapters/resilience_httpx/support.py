@@ -25,6 +25,22 @@ def assert_idle(transport: Any) -> None:
     assert all(connection.is_idle() or connection.is_closed() for connection in pool.connections)
 
 
+def assert_unused(transport: Any) -> None:
+    """No request is in the pool, and no connection has one."""
+    pool = transport._pool
+    assert not pool._requests
+    assert all(is_free(connection) or in_limbo(connection) for connection in pool.connections), pool.connections
+
+
+def is_free(connection: Any) -> bool:
+    return bool(connection.is_idle() or connection.is_closed())
+
+
+def in_limbo(connection: Any) -> bool:
+    """Whether an HTTP/2 connection calls itself active and has no stream: the request was cancelled before it had."""
+    return not is_free(connection) and getattr(connection._connection, "_events", None) == {}
+
+
 def always(lib: Any, status: int = 200, **response: Any) -> Callable[[Any], Any]:
     """A handler that gives the same response to every request."""
     return lambda request: lib.Response(status, **response)

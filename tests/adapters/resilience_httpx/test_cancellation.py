@@ -22,7 +22,7 @@ from tests.support.http_server import Answer, MisbehavingServer
 from tests.support.rules import LONG
 
 from .matrix import Case, cases
-from .support import retry
+from .support import assert_unused, retry
 
 # Generators that send a body are left to the garbage collector by both libraries, and trio says so.
 pytestmark = [
@@ -160,22 +160,6 @@ class World:
             self.finished += 1
             self._longest[case.fault] = max(self._longest[case.fault], interrupted.awaits)
         return broken
-
-
-def assert_unused(transport: Any) -> None:
-    """No request is in the pool, and no connection has one."""
-    pool = transport._pool
-    assert not pool._requests
-    assert all(is_free(connection) or in_limbo(connection) for connection in pool.connections), pool.connections
-
-
-def is_free(connection: Any) -> bool:
-    return bool(connection.is_idle() or connection.is_closed())
-
-
-def in_limbo(connection: Any) -> bool:
-    """Whether an HTTP/2 connection calls itself active and has no stream: the request was cancelled before it had."""
-    return not is_free(connection) and getattr(connection._connection, "_events", None) == {}
 
 
 def in_asyncio() -> bool:

@@ -18,7 +18,7 @@ from tests.support.http_server import Answer, MisbehavingServer
 from tests.support.rules import LONG
 
 from .matrix import ATTEMPTS, CONTENT, PATIENCE, Case, cases
-from .support import assert_idle, retry
+from .support import assert_unused, retry
 
 # Both libraries leave generators of their own to the garbage collector when sending breaks off, and trio says so.
 pytestmark = [
@@ -101,13 +101,13 @@ async def run_all(chosen: list[Case], server: MisbehavingServer, lib: Any, http2
         for number, case in waiting:
             problems.extend(await Run(case, number, server, lib, inner).problems())
             if http2:
-                assert_idle(inner)
+                assert_unused(inner)
 
     async with anyio.create_task_group() as group:
         for n in range(8):
             group.start_soon(work, inners[n % len(inners)])
     for inner in inners:
-        assert_idle(inner)
+        assert_unused(inner)
         await inner.aclose()
     return problems
 
