@@ -11,8 +11,7 @@ does bears a mark: a header `X-Chaos` of the response, or a note of the exceptio
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from resilience.call import Call, Operation
 from resilience.events import Listener
@@ -20,24 +19,17 @@ from resilience.machines.chaos import LatencyRule
 from resilience.policies.chaos import Chaos
 
 from .chaos_faults import MARK, Delayed, RequestFault, faults_of
-from .host import Host, host_of
+from .host import host_of
+from .inner import OuterTransport
 from .options import TransportOptions, check_transport
 from .scopes import origin
 
 if TYPE_CHECKING:
     import httpx
     import httpx2
-    from httpx import AsyncBaseTransport as _HttpxTransport
-    from httpx2 import AsyncBaseTransport as _Httpx2Transport
-else:
-    # Clients ask for no base class at run time, and inheriting from theirs would import both.
-
-    class _HttpxTransport: ...
-
-    class _Httpx2Transport: ...
 
 
-class ChaosTransport(_HttpxTransport, _Httpx2Transport):
+class ChaosTransport(OuterTransport):
     """A transport for `httpx.AsyncClient` and `httpx2.AsyncClient` that disturbs the share `rate` (1.0) of requests.
 
     `transport` does the sending; by default the library's own AsyncHTTPTransport, made with `options` when the first
@@ -92,9 +84,7 @@ class ChaosTransport(_HttpxTransport, _Httpx2Transport):
             listeners=listeners,
         )
         """The policy that chooses; it has the listeners."""
-        self._transport: Any = transport
-        self._options = options
-        self._made: dict[str, Any] = {}
+        super().__init__(transport, options)
         self._key_of = key or origin
         self._operation = Operation(self.chaos.name)
 
@@ -128,35 +118,3 @@ class ChaosTransport(_HttpxTransport, _Httpx2Transport):
             response.headers[MARK] = self.chaos.name
             return response
         return outcome
-
-    async def aclose(self) -> None:
-        """Close the inner transport."""
-        made, self._made = self._made, {}
-        for transport in made.values():
-            await transport.aclose()
-        if self._transport is not None:
-            await self._transport.aclose()
-
-    async def __aenter__(self) -> Self:
-        if self._transport is not None:
-            await self._transport.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        if self._transport is None:
-            await self.aclose()
-        else:
-            await self._transport.__aexit__(exc_type, exc_value, traceback)
-
-    def _inner(self, host: Host) -> Any:
-        if self._transport is not None:
-            return self._transport
-        transport = self._made.get(host.name)
-        if transport is None:
-            transport = self._made[host.name] = host.AsyncHTTPTransport(**self._options)
-        return transport

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from resilience.call import Call, Lease, Operation
 from resilience.engine.forms import Port
@@ -23,6 +22,7 @@ from .closing import discard
 from .errors import in_tree
 from .exchange import Exchange, Single
 from .host import Host, host_of
+from .inner import OuterTransport
 from .options import TransportOptions, check_transport, classifier_of, upper_methods
 from .overrides import EXTENSION, IDEMPOTENT, Overrides, read_overrides
 from .replay import bookmark_of, replayable
@@ -34,17 +34,9 @@ from .stream_timeout import StreamTimeout, Watch
 if TYPE_CHECKING:
     import httpx
     import httpx2
-    from httpx import AsyncBaseTransport as _HttpxTransport
-    from httpx2 import AsyncBaseTransport as _Httpx2Transport
-else:
-    # Clients ask for no base class at run time, and inheriting from theirs would import both.
-
-    class _HttpxTransport: ...
-
-    class _Httpx2Transport: ...
 
 
-class ResilientTransport(_HttpxTransport, _Httpx2Transport):
+class ResilientTransport(OuterTransport):
     """A transport for `httpx.AsyncClient` and `httpx2.AsyncClient` whose requests run under `policy`.
 
     `transport` does the sending; by default the library's own AsyncHTTPTransport, made with `options` when the
@@ -99,9 +91,7 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
         if name is not None and (not isinstance(name, str) or not name):
             raise ValueError(f"name must be a non-empty string, got {name!r}")
         self.policy: Policy = policy
-        self._transport: Any = transport
-        self._made: dict[str, Any] = {}
-        self._options = options
+        super().__init__(transport, options)
         self._key_of = scope(key, routes)
         methods = upper_methods(retry_methods)
         self._sending = Sending(methods, retry_unsent, idempotency_key, attempt_header, deadline_header)
@@ -203,36 +193,9 @@ class ResilientTransport(_HttpxTransport, _Httpx2Transport):
 
     async def aclose(self) -> None:
         """Close the inner transport."""
-        made, self._made, self._send = self._made, {}, None
+        self._send = None
         self.__dict__.pop("handle_async_request", None)
-        for transport in made.values():
-            await transport.aclose()
-        if self._transport is not None:
-            await self._transport.aclose()
-
-    async def __aenter__(self) -> Self:
-        if self._transport is not None:
-            await self._transport.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        if self._transport is None:
-            await self.aclose()
-        else:
-            await self._transport.__aexit__(exc_type, exc_value, traceback)
-
-    def _inner(self, host: Host) -> Any:
-        if self._transport is not None:
-            return self._transport
-        transport = self._made.get(host.name)
-        if transport is None:
-            transport = self._made[host.name] = host.AsyncHTTPTransport(**self._options)
-        return transport
+        await super().aclose()
 
     def _call(self, exchange: Exchange, host: Host, request: Any, overrides: Overrides) -> Call:
         operation = self._operation

@@ -5,13 +5,13 @@ client = httpx2.AsyncClient(transport=LimitedTransport(LLMLimits(OPENAI, request
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from resilience.errors import ResilienceError
 from resilience_httpx.closing import undisturbed
 from resilience_httpx.errors import in_tree
 from resilience_httpx.host import Host, host_of
+from resilience_httpx.inner import OuterTransport
 from resilience_httpx.stranded import close_stranded
 
 from .body import metered_body
@@ -24,20 +24,12 @@ from .tally import Tally
 if TYPE_CHECKING:
     import httpx
     import httpx2
-    from httpx import AsyncBaseTransport as _HttpxTransport
-    from httpx2 import AsyncBaseTransport as _Httpx2Transport
-else:
-    # Clients ask for no base class at run time, and inheriting from theirs would import both.
-
-    class _HttpxTransport: ...
-
-    class _Httpx2Transport: ...
 
 
 _NOTHING = Estimate(0, 0)
 
 
-class LimitedTransport(_HttpxTransport, _Httpx2Transport):
+class LimitedTransport(OuterTransport):
     """A transport for `httpx.AsyncClient` and `httpx2.AsyncClient` that keeps the limits of a provider of models.
 
     `transport` does the sending; by default the library's own. Every request to one of the profile's paths is charged
@@ -58,8 +50,7 @@ class LimitedTransport(_HttpxTransport, _Httpx2Transport):
         if transport is not None and not callable(getattr(transport, "handle_async_request", None)):
             raise TypeError(f"transport must be an async transport, got {transport!r}")
         self.limits: LLMLimits = limits
-        self._transport: Any = transport
-        self._made: dict[str, Any] = {}
+        super().__init__(transport)
 
     @overload
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response: ...
@@ -81,29 +72,6 @@ class LimitedTransport(_HttpxTransport, _Httpx2Transport):
         except BaseException:  # a cancellation: nobody will see this response
             await undisturbed(response.aclose())
             raise
-
-    async def aclose(self) -> None:
-        """Close the inner transport."""
-        made, self._made = self._made, {}
-        for transport in (*made.values(), self._transport):
-            if transport is not None:
-                await transport.aclose()
-
-    async def __aenter__(self) -> Self:
-        if self._transport is not None:
-            await self._transport.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        if self._transport is None:
-            await self.aclose()
-        else:
-            await self._transport.__aexit__(exc_type, exc_value, traceback)
 
     async def _send(self, host: Host, request: Any, booked: Booked) -> Any:
         """Send, and give back what a request was charged that did not leave or was not let in."""
@@ -143,11 +111,3 @@ class LimitedTransport(_HttpxTransport, _Httpx2Transport):
         else:
             response.stream = metered_body(response.stream, host, tally.take, finish)
         return response
-
-    def _inner(self, host: Host) -> Any:
-        if self._transport is not None:
-            return self._transport
-        transport = self._made.get(host.name)
-        if transport is None:
-            transport = self._made[host.name] = host.AsyncHTTPTransport()
-        return transport
