@@ -278,7 +278,7 @@ async def test_eight_processes_never_overspend(own_server: Server, redis_prefix:
         f"{successes} % succeed: {calls:.0f} calls, {retries:.0f} retries for {spent:.0f} tokens, {paid_in:.0f} paid "
         f"in, {tokens:.0f} left in the bank, {trips} round trips"
     )
-    assert lent == 0, "all slices went back"
+    assert abs(lent) < 1e-9, "all slices went back, but for the rounding of many sums"
     assert spent + tokens <= capacity + paid_in
     if not successes:
         assert (retries, tokens) == (35, 10)
