@@ -23,8 +23,7 @@ from resilience.machines.rate_limiter.rule import text
 from resilience.machines.retry_budget import TokenBudget
 from resilience.machines.token_bank import Answer
 from resilience_redis.bulkheads.permits import escaped
-from resilience_redis.connection.batch import as_text
-from resilience_redis.connection.replies import error_of, logger
+from resilience_redis.connection.replies import as_text, error_of, logger
 from resilience_redis.scripts import script_of
 
 if TYPE_CHECKING:

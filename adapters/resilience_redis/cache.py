@@ -22,8 +22,8 @@ from redis.exceptions import RedisError
 from resilience.caching.cache_state import CacheSpec, Life
 from resilience.machines.cache_lease import Look
 from resilience_redis.bulkheads.permits import escaped
-from resilience_redis.connection.batch import as_text
 from resilience_redis.connection.outage import as_outage
+from resilience_redis.connection.replies import as_text
 from resilience_redis.scripts import script_of
 
 if TYPE_CHECKING:

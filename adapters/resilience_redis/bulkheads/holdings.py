@@ -21,8 +21,7 @@ from resilience.machines.leased_permits import GONE, QUEUED
 from resilience.permits.permits_state import BulkheadSpec, Grant, Occupancy
 from resilience_redis.bulkheads.hold import Hold
 from resilience_redis.bulkheads.renewal import POLL, Renewal
-from resilience_redis.connection.batch import as_text
-from resilience_redis.connection.replies import error_of
+from resilience_redis.connection.replies import as_text, error_of
 from resilience_redis.scripts import Call, script_of
 
 if TYPE_CHECKING:

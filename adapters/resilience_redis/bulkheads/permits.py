@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from resilience.permits.permits_state import BulkheadSpec, Grant, Occupancy
 from resilience_redis.bulkheads.hold import Hold
 from resilience_redis.bulkheads.holdings import Holdings
-from resilience_redis.connection.batch import as_text
+from resilience_redis.connection.replies import as_text
 
 if TYPE_CHECKING:
     from resilience_redis.link import Link

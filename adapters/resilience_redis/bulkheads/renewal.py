@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilience.errors import StoreUnavailableError
 from resilience.machines.leased_permits import GONE, QUEUED
-from resilience_redis.connection.batch import as_text
-from resilience_redis.connection.replies import error_of, logger
+from resilience_redis.connection.replies import as_text, error_of, logger
 
 if TYPE_CHECKING:
     from resilience_redis.bulkheads.hold import Hold

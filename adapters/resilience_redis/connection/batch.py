@@ -23,7 +23,7 @@ from resilience_redis.scripts import Call
 
 _LONGEST = 9e15
 
-_SMALLEST_HALF = 64
+_SMALLEST_HALF = 32
 """Fewer requests than that do not earn a call of their own."""
 
 
@@ -66,7 +66,7 @@ class Errand:
         self.keys = call[1]
         self.futures = [future]
 
-    def call(self) -> Call:
+    def call(self, *, packed: bool = False) -> Call:
         """Return the script call."""
         return self._call
 
@@ -107,12 +107,12 @@ class Batch:
         self.groups.append(Group(group.target, group.operation, group.arguments, group.max_wait, futures))
         self.size += len(futures)
 
-    def call(self) -> Call:
-        """Return the script call that carries all of them."""
+    def call(self, *, packed: bool = False) -> Call:
+        """Return the script call that carries all of them; its answer may be bytes that are no text, if `packed`."""
         arguments: list[str] = []
         for group in self.groups:
             arguments += (str(len(group.futures)), patience(group.max_wait), *group.arguments)
-        return self.target.call("acquire", arguments)
+        return self.target.call("acquire_packed" if packed else "acquire", arguments)
 
     def settle(self, reply: Any, late: list[Grant]) -> Iterator[None]:
         """Tell everybody; append the grants that nobody waits for any more, in the order they were booked.
@@ -123,7 +123,7 @@ class Batch:
         if isinstance(reply, Exception):
             self.fail(reply)
             return
-        answers = self.target.answers(as_text(reply))
+        answers = self.target.answers(reply)
         following = iter(answers if len(answers) == self.size else self._spread(answers))
         for number, part in enumerate(self._parts()):
             if number:
@@ -173,7 +173,7 @@ class Single:
     def __init__(self, group: Group) -> None:
         self.group = group
 
-    def call(self) -> Call:
+    def call(self, *, packed: bool = False) -> Call:
         """Return the script call."""
         return self.group.target.call(self.group.operation, self.group.arguments)
 
@@ -218,11 +218,6 @@ def load(groups: Iterable[Group | Errand]) -> list[Batch | Single | Errand]:
             batch.add(group, futures[:room])
             futures = futures[room:]
     return cargo
-
-
-def as_text(reply: str | bytes) -> str:
-    """Return the text of a reply, whether the client decodes or not."""
-    return reply if isinstance(reply, str) else reply.decode()
 
 
 def patience(max_wait: float) -> str:

@@ -34,3 +34,8 @@ def ignore(reply: asyncio.Future[Any]) -> None:
     """Whatever became of it is nobody's concern, or that of another callback."""
     if not reply.cancelled():
         reply.exception()
+
+
+def as_text(reply: str | bytes) -> str:
+    """Return the text of a reply, whether the client decodes or not."""
+    return reply if isinstance(reply, str) else reply.decode()

@@ -8,17 +8,21 @@ target.booking("1,0,0,19,1700000000010000")
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterable, Sequence
 from itertools import repeat
-from typing import Any, TypeAlias
+from operator import itemgetter
+from typing import Any, TypeAlias, cast
 
 from resilience.limits.limiter_state import Booking
 from resilience.machines.rate_limiter import Decision
+from resilience.machines.rate_limiter.rule import text
+from resilience_redis.connection.replies import as_text
 from resilience_redis.scripts import Call, Script
 
 MICROSECONDS = 1e6
 
-Answer: TypeAlias = str | Booking
+Answer: TypeAlias = tuple[float, ...] | Booking
 """To one request. If it may go at once on a single limit perhaps not read yet: what remains, and the position."""
 
 _MANY = 128
@@ -27,15 +31,16 @@ _MANY = 128
 # NamedTuples are made by the constructor that theirs wraps, at half the price: one of each per decision.
 _new: Any = vars(tuple)["__new__"]
 
-# How the answer begins that lets a request to a single limit go at once, and what comes between two of them.
-_AT_ONCE = "1,0,0,"
-_NEXT_AT_ONCE = ";1,0,0,"
+_first = itemgetter(slice(1))
+
+_WIDEST = ord("/")
+"""The scripts' packed answers begin with how many numbers there are to each, others with the digit 0 or 1."""
 
 
 class Target:
     """Keys, all in one slot, with the limits that hold for them as the script is told."""
 
-    __slots__ = ("_refusal", "_single", "identity", "keys", "rules", "script")
+    __slots__ = ("_refusal", "identity", "keys", "rules", "script")
 
     def __init__(self, script: Script, keys: Sequence[str], rules: tuple[str, ...], identity: str = "") -> None:
         self.script = script
@@ -45,7 +50,6 @@ class Target:
         self.rules = rules
         # Requests of one identity keep their order; by default that of the first key.
         self.identity = identity or keys[0]
-        self._single = len(keys) == 1
         # The last one read: many callers may hear the very same.
         self._refusal: tuple[str, Booking | None] = ("", None)
 
@@ -57,21 +61,21 @@ class Target:
         """Whether requests to the other, which has the same identity, may travel with those to this one."""
         return self is other or (self.script is other.script and self.rules == other.rules and self.keys == other.keys)
 
-    def answers(self, text: str) -> Sequence[Answer]:
+    def answers(self, reply: str | bytes) -> Sequence[Answer]:
         """Take the answers to several requests apart; those to many are left to be read by whoever waits."""
-        if self._single and text.startswith(_AT_ONCE):
-            others = text.count(";")
-            if text.count(_NEXT_AT_ONCE) == others:  # by far the most: all may go
-                told = text[len(_AT_ONCE) :]
-                return told.split(_NEXT_AT_ONCE) if others >= _MANY else _read_together(told)
-        return [self.booking(answer) for answer in text.split(";")]
+        if isinstance(reply, bytes) and reply[0] <= _WIDEST:
+            try:
+                rows = list(struct.iter_unpack(f"<{reply[0]}d", memoryview(reply)[1:]))
+            except struct.error as broken:
+                raise ValueError(f"an answer to no number of requests: {broken}") from broken
+            return rows if len(rows) >= _MANY else _read_together(rows)
+        return [self.booking(answer) for answer in as_text(reply).split(";")]
 
     def read(self, answer: Answer) -> Booking:
         """Return what an answer says."""
-        if not isinstance(answer, str):
+        if isinstance(answer, Booking):
             return answer
-        remaining, _, stamp = answer.partition(",")
-        booking: Booking = _new(Booking, (_new(Decision, (True, 0.0, 0, (float(remaining),))), stamp))
+        booking: Booking = _new(Booking, (_new(Decision, (True, 0.0, 0, answer[:1])), answer))
         return booking
 
     def booking(self, answer: str) -> Booking:
@@ -95,13 +99,15 @@ class Target:
         """Return the positions of what was booked, which a refund must find unchanged; of none, what fits any."""
         if stamp is None:
             return ("",) * len(self.keys)
+        if isinstance(stamp, tuple):
+            row = cast("tuple[float, ...]", stamp)
+            return (" ".join(map(text, row[1:])),)  # behind what remains
         if not isinstance(stamp, str):
             raise TypeError(f"stamp must be that of a booking, got {type(stamp).__name__}")
         return tuple(stamp.split(","))
 
 
-def _read_together(told: str) -> list[Booking]:
-    """The same as splitting and `Target.read` of each, in two thirds of the time."""
-    fields = told.replace(_NEXT_AT_ONCE, ",").split(",")
-    decisions = map(_new, repeat(Decision), zip(repeat(True), repeat(0.0), repeat(0), zip(map(float, fields[::2]))))
-    return list(map(_new, repeat(Booking), zip(decisions, fields[1::2], strict=True)))
+def _read_together(rows: Sequence[tuple[float, ...]]) -> list[Booking]:
+    """The same as `Target.read` of each, in half the time."""
+    decisions = map(_new, repeat(Decision), zip(repeat(True), repeat(0.0), repeat(0), map(_first, rows)))
+    return list(map(_new, repeat(Booking), zip(decisions, rows, strict=True)))

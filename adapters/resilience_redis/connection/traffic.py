@@ -121,8 +121,10 @@ class Traffic:
     def _begin(self, turns: list[Turn], cargo: Cargo, form: Form) -> None:
         trip = Trip(turns, cargo, self._loop.time() + self._give_up)
         self._trips[trip] = None
-        commands = [form(script, keys, arguments) for script, keys, arguments in (each.call() for each in cargo)]
-        if (loan := self._wire.loan) is not None:
+        loan = self._wire.loan
+        packed = loan is not None  # a client may want to read bytes as text
+        commands = [form(*each.call(packed=packed)) for each in cargo]
+        if loan is not None:
             trip.by = loan
             try:
                 loan.write(commands, partial(self._arrived, trip))

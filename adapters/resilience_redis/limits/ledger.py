@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from resilience.limits.limiter_state import Observation, Reserved
 from resilience.machines.rate_limiter.rule import text
-from resilience_redis.connection.batch import as_text, patience
-from resilience_redis.connection.replies import complain
+from resilience_redis.connection.batch import patience
+from resilience_redis.connection.replies import as_text, complain
 from resilience_redis.connection.target import MICROSECONDS, Target
 from resilience_redis.limits.limiter import VERSION, RedisLimiter, escaped
 from resilience_redis.scripts import ledger_for

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from resilience.limits.limiter_state import Booking, Fleet, LimiterSpec
 from resilience.machines.rate_limiter.decide import Decision
 from resilience.machines.rate_limiter.rule import check_costs, text
-from resilience_redis.connection.batch import as_text
+from resilience_redis.connection.replies import as_text
 from resilience_redis.connection.target import MICROSECONDS, Target
 from resilience_redis.scripts import script_for
 
@@ -85,7 +85,7 @@ class RedisLimiter:
         booked = lane.book(target, units, max_wait)
         try:
             answer = await booked
-            return target.read(answer) if isinstance(answer, str) else answer
+            return answer if isinstance(answer, Booking) else target.read(answer)
         except asyncio.CancelledError:
             lane.unbook(target, units, booked)
             raise

@@ -23,7 +23,7 @@ from resilience.limits.limiter_state import Booking
 from resilience.machines.leased_slice import INTERVAL, LEAST, LIFETIME, Answer, Ask, Gift, Slice, Verdict
 from resilience.machines.rate_limiter.decide import Decision
 from resilience.machines.rate_limiter.rule import text
-from resilience_redis.connection.batch import as_text
+from resilience_redis.connection.replies import as_text
 from resilience_redis.connection.target import MICROSECONDS
 from resilience_redis.scripts import Script
 

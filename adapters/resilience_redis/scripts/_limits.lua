@@ -103,6 +103,18 @@ local function answer(allowed, delay, binding, rules, states)
   return (allowed and '1,' or '0,') .. text(delay) .. ',' .. text(binding - 1) .. ',' .. left
 end
 
+local function in_words(first, ...)
+  if select('#', ...) == 0 then
+    return text(first)
+  end
+  return text(first) .. ' ' .. in_words(...)
+end
+
+-- The numbers that `place` of the algorithm names, as text: what a refund must find unchanged.
+local function position(state)
+  return in_words(place(state))
+end
+
 -- What is not there has the empty position.
 local function positions(states)
   local marks = states[1] and position(states[1]) or ''

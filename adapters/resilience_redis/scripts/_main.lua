@@ -1,16 +1,41 @@
 -- Last part of the scripts that decide: the operations over all limits of a key, all or none.
 --
 -- acquire answers request after request, with semicolons between, and adds to what was booked the positions, and for
--- what is booked ahead the positions before; a refusal speaks for the rest of its group. peek gives one answer; refund
--- and reset return the number of keys they changed.
+-- what is booked ahead the positions before; a refusal speaks for the rest of its group. acquire_packed does the same;
+-- if all may go at once on a single limit it answers in binary form, at half the price: a byte that says how many
+-- numbers there are to each, and these as doubles, what remains and the position. peek gives one answer; refund and
+-- reset return the number of keys they changed.
+
+-- Grants at once on a single limit, not put into words as long as there is nothing else: what remains, the position.
+local grants, length, width = {}, 0, 1
+local packed = operation == 'acquire_packed'
+
+local function width_of(...)
+  return 1 + select('#', ...)
+end
+
+local function in_packed_form()
+  return string.char(width) .. struct.pack('<' .. string.rep('d', length), unpack(grants, 1, length))
+end
+
+-- Something else came up: put the grants into words, too.
+local function unpacked(answers)
+  for first = 1, length, width do
+    answers[#answers + 1] = '1,0,0,' .. text(grants[first]) .. ',' .. in_words(unpack(grants, first + 1, first + width - 1))
+  end
+  packed, length = false, 0
+end
 
 -- Equal requests to a single limit, which are most: the same as below, without the detours of several limits.
 local function acquire_equal(rule, states, count, patience, answers)
   local state, cost = states[1], rule.cost
-  for i = #answers + 1, #answers + count do
+  for _ = 1, count do
     local delay = wait(rule, state, now, cost)
+    if packed and (delay > 0 or delay > patience) then
+      unpacked(answers)
+    end
     if delay > patience then
-      answers[i] = answer(false, delay, 1, {rule}, {state})
+      answers[#answers + 1] = answer(false, delay, 1, {rule}, {state})
       break
     end
     local before = delay > 0 and undoable and ',' .. positions(states) or ''
@@ -19,8 +44,17 @@ local function acquire_equal(rule, states, count, patience, answers)
     if incremental then
       store_changed({rule}, states)
     end
-    local lead = delay == 0 and '1,0,0,' or '1,' .. text(delay) .. ',0,'
-    answers[i] = lead .. text(remaining(rule, state, now)) .. ',' .. position(state) .. before
+    if packed then
+      if length == 0 then
+        width = width_of(place(state))
+      end
+      grants[length + 1] = remaining(rule, state, now)
+      grants[length + 2], grants[length + 3], grants[length + 4], grants[length + 5] = place(state)
+      length = length + width
+    else
+      local lead = delay == 0 and '1,0,0,' or '1,' .. text(delay) .. ',0,'
+      answers[#answers + 1] = lead .. text(remaining(rule, state, now)) .. ',' .. position(state) .. before
+    end
   end
 end
 
@@ -48,7 +82,7 @@ local function acquire(rules, states)
     end
   end
   store_changed(rules, states)
-  return table.concat(answers, ';')
+  return length > 0 and in_packed_form() or table.concat(answers, ';')
 end
 
 local function peek(rules, states)
@@ -80,7 +114,7 @@ end
 
 if operation == 'reset' then
   return redis.call('DEL', unpack(KEYS))
-elseif operation == 'acquire' then
+elseif operation == 'acquire' or operation == 'acquire_packed' then
   return acquire(read_rules(#KEYS), read_states(#KEYS))
 elseif operation == 'peek' then
   return peek(read_rules(#KEYS), read_states(#KEYS))

@@ -3,6 +3,7 @@
 -- KEYS  one per limit, all in one slot; for reserve and settle then that of the reservation
 -- ARGV  operation, now, then three per limit: limit, period, burst; then
 --         acquire  groups of equal requests in order of arrival: how many, max_wait, one cost per limit
+--                  (acquire_packed: the same for those who can read bytes)
 --         peek     one cost per limit
 --         refund   one cost per limit, one position per limit ("" refunds whatever was booked after) and, to undo
 --                  what is booked ahead, one position before per limit

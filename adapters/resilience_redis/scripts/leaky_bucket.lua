@@ -48,6 +48,6 @@ local function fresh_at(rule, state)
   return state[1]
 end
 
-local function position(state)
-  return text(state[1])
+local function place(state)
+  return state[1]
 end

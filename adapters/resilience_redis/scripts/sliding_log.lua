@@ -173,6 +173,6 @@ local function fresh_at(rule, state)
   return state.last + rule.period
 end
 
-local function position(state)
-  return text(state.last) .. ' ' .. text(state.units)
+local function place(state)
+  return state.last, state.units
 end

@@ -128,6 +128,6 @@ local function fresh_at(rule, state)
   return (state[1] + 2) * rule.period
 end
 
-local function position(state)
-  return text(state[1]) .. ' ' .. text(state[2]) .. ' ' .. text(state[3]) .. ' ' .. text(state[4])
+local function place(state)
+  return state[1], state[2], state[3], state[4]
 end

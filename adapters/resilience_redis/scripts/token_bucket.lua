@@ -74,6 +74,6 @@ local function fresh_at(rule, state)
   return state[2] + (rule.burst - state[1]) / rule.rate
 end
 
-local function position(state)
-  return text(state[1]) .. ' ' .. text(state[2])
+local function place(state)
+  return state[1], state[2]
 end

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from resilience.machines.rate_limiter import decide, peek
 from resilience.machines.rate_limiter.reserve import Record, reserve, settle
 from resilience.machines.rate_limiter.rule import text
+from resilience_redis.connection.target import Target
 from resilience_redis.scripts import Script, ledger_for, script_for
 from tests.support.rules import ALGORITHMS, LONG, AnyRule, make_rule
 
@@ -78,7 +79,13 @@ acquires = st.builds(
     st.tuples(*[st.sampled_from([0.0, 0.001, 0.001, 0.1, 0.3, 1.0])] * 3),
     st.sampled_from([-1.0, 0.0, 0.0, 250_000.0, 1e6, NEVER]),
     st.none(),
+    st.just(0),
+    st.just(()),
+    st.just(False),
 )
+# Turns of many requests, and of so few that all may go.
+busy = st.lists(st.tuples(acquires, st.integers(1, 12)), min_size=1, max_size=8)
+calm = st.lists(st.tuples(acquires, st.integers(1, 3)), min_size=1, max_size=2)
 
 
 class Model:
@@ -292,8 +299,9 @@ def test_lua_and_python_agree(algorithm: str, plain_redis: Any, redis_prefix: st
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_batch_is_its_requests_one_by_one(algorithm: str, plain_redis: Any, redis_prefix: str) -> None:
-    """One script call for many acquires answers and leaves behind exactly what a call for each does."""
+    """One script call for many acquires answers and leaves behind exactly what a call for each does, packed or not."""
     script = script_for(algorithm)
+    forms: set[bool] = set()
     plain_redis.script_load(script.source)
     runs = 0
 
@@ -306,14 +314,17 @@ def test_a_batch_is_its_requests_one_by_one(algorithm: str, plain_redis: Any, re
     @given(
         st.lists(limits, min_size=1, max_size=3),
         st.integers(1_700_000_000_000_000, 1_900_000_000_000_000),
-        st.lists(st.lists(st.tuples(acquires, st.integers(1, 12)), min_size=1, max_size=8), min_size=1, max_size=6),
+        st.lists(st.one_of(busy, calm), min_size=1, max_size=6),
     )
+    @example([Limit(10.0, 1e6, 10.0)], 1_700_000_000_000_000, [[(Step("acquire", 0, (0.001,) * 3, 0.0, None), 1)]])
     def agree(chosen: list[Limit], now: int, turns: list[list[tuple[Step, int]]]) -> None:
         nonlocal runs
         runs += 1
         rules = [make_rule(algorithm, *limit) for limit in chosen]
         model = Model(rules)
-        together, alone = ([f"{{{redis_prefix}:{runs}:{way}}}:{index}" for index in range(len(rules))] for way in "ta")
+        together, packed, alone = (
+            [f"{{{redis_prefix}:{runs}:{way}}}:{index}" for index in range(len(rules))] for way in "tpa"
+        )
         for turn in turns:
             now += turn[0][0].elapsed
             requests = [step for step, count in turn for _ in range(count)]
@@ -327,11 +338,23 @@ def test_a_batch_is_its_requests_one_by_one(algorithm: str, plain_redis: Any, re
             reply = plain_redis.execute_command(*script.by_sha(together, said)).decode()
             assert singly == expected
             assert expanded(reply, counts) == expected
-            for one, other in zip(together, alone, strict=True):
-                assert plain_redis.dump(one) == plain_redis.dump(other)
-                assert abs(plain_redis.pttl(one) - plain_redis.pttl(other)) < 1000
+            reply = plain_redis.execute_command(*script.by_sha(packed, ["acquire_packed", *said[1:]]))
+            at_once = len(rules) == 1 and all(each.startswith("1,0,0,") for each in singly)
+            assert (reply[0] < ord("0")) == at_once, "numbers only if all may go at once on one limit"
+            forms.add(at_once)
+            if at_once:
+                target = Target(script, packed, ())
+                bookings = [target.read(each) for each in target.answers(reply)]
+                assert [",".join((_said(d), *target.marks(stamp))) for d, stamp in bookings] == expected
+            else:
+                assert expanded(reply.decode(), counts) == expected
+            for one, *others in zip(alone, together, packed, strict=True):
+                for other in others:
+                    assert plain_redis.dump(one) == plain_redis.dump(other)
+                    assert abs(plain_redis.pttl(one) - plain_redis.pttl(other)) < 1000
 
     agree()
+    assert forms == {True, False}
     assert runs >= (300 if LONG else 40)
 
 

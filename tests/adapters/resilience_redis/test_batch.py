@@ -58,6 +58,8 @@ async def test_acquires_on_a_key_join_unless_something_else_came_in_between() ->
     ]
     split = load([group(one), group(one, operation="refund"), group(one), group(changed), group(one)])
     assert [each.call()[2][0] for each in split] == ["acquire", "refund", "acquire", "acquire", "acquire"]
+    in_bytes = [each.call(packed=True)[2][0] for each in split]
+    assert in_bytes == ["acquire_packed", "refund", "acquire_packed", "acquire_packed", "acquire_packed"]
 
 
 @pytest.mark.asyncio
@@ -214,6 +216,13 @@ async def test_impatience_is_refused_and_no_number_is_an_error(redis_server: Ser
             await limiter.refund("a", (1,), 5)
 
 
+@pytest.mark.parametrize("reply", [b"\x02" + bytes(15), b"\x00" + bytes(16), b"", "1,0"])
+def test_what_no_script_of_ours_answers_is_an_error(reply: bytes | str) -> None:
+    batch = Batch(Target(script_for("gcra"), ["a"], RULES))
+    with pytest.raises((ValueError, IndexError)):
+        list(batch.settle(reply, []))
+
+
 @pytest.mark.asyncio
 async def test_the_connection_on_loan_goes_back_to_its_pool(redis_server: Server, redis_prefix: str) -> None:
     make: Any = redis.asyncio.BlockingConnectionPool
@@ -247,6 +256,33 @@ async def test_a_connection_closed_by_the_server_meanwhile_fails_nobody(own_serv
             admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await asyncio.sleep(0.05)  # the news travels
         assert (await limiter.acquire("a", (1,), 0.0)).decision.remaining[0] == pytest.approx(998, abs=0.1)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("decode", [False, True])
+async def test_what_a_batch_may_do_at_once_is_booked_and_given_back_exactly(
+    redis_server: Server, redis_prefix: str, own: bool, decode: bool
+) -> None:
+    class Own(redis.asyncio.Redis):
+        """Lends no connection, so that its answers are text."""
+
+    make: Any = Own if own else redis.asyncio.Redis
+    client = make.from_url(redis_server.url, decode_responses=decode)
+    async with RedisStore(client, prefix=redis_prefix, timeout=PATIENT) as store:
+        limiter = store.limiter(LimiterSpec("exactly", (GCRA(300, 1e6),)))
+        for count, left in ((3, 300), (130, 299)):  # some are read together, many by each who waits
+            bookings = await asyncio.gather(*(limiter.acquire("a", (1,), 0.0) for _ in range(count)))
+            assert [round(each.decision.remaining[0], 2) for each in bookings] == [left - 1 - n for n in range(count)]
+            assert all(each.decision[:3] == (True, 0.0, 0) for each in bookings)
+            for booking in bookings[-2::-1]:
+                await limiter.refund("a", (1,), booking.stamp)
+            assert (await limiter.peek("a", (1,))).remaining[0] == pytest.approx(left - count, abs=0.01), "not the last"
+            for booking in bookings[::-1]:
+                await limiter.refund("a", (1,), booking.stamp)
+            assert (await limiter.peek("a", (1,))).remaining[0] == pytest.approx(left, abs=0.01)
+            await limiter.acquire("a", (1,), 0.0)
+    await client.aclose()
 
 
 @pytest.mark.asyncio
