@@ -103,7 +103,8 @@ class ResilientTransport(OuterTransport):
         # The frame sends requests as they are, and knows no partition but the one without a key.
         plain = self._key_of is None and stream_timeout is None and not self._sending.announces
         self._frame = policy.frame(self._operation) if plain else None
-        self._send: Callable[[Any], Awaitable[Any]] | None = None
+        self._plain_class: type[ResilientTransport] | None = None
+        """What this was an instance of, once a frame is its method."""
 
     @overload
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response: ...
@@ -115,11 +116,8 @@ class ResilientTransport(OuterTransport):
         Raises what the inner transport raises; rejections and timeouts as members of both trees of errors.
         """
         host = host_of(request)
-        if self._frame is not None and self._send is None:
-            self._send = self._frame.adapter(self._port(host, request.__class__))
-            if type(self).handle_async_request is ResilientTransport.handle_async_request:
-                # The frame asks by itself whether a request is for it, and sends the others back here.
-                self.__dict__["handle_async_request"] = self._send
+        if self._frame is not None and self._plain_class is None:
+            self._adopt(self._frame.method(self._port(host)))
         overrides = read_overrides(request.extensions)
         policy = overrides.get("policy", self.policy)
         if policy is None:
@@ -133,7 +131,19 @@ class ResilientTransport(OuterTransport):
         running = self._handler(call) if policy is self.policy else policy.run(call)
         return await self._finish(exchange, host, call, running)
 
-    def _port(self, host: Host, kind: type[Any]) -> Port:
+    def _adopt(self, method: Callable[[Any, Any], Awaitable[Any]]) -> None:
+        """Let a frame be the method of this transport: it asks whether a request is for it, and sends others back.
+
+        It becomes that of a class of its own. As an attribute of the instance it would hide the method of the class,
+        and be found the slow way.
+        """
+        self._plain_class = own = type(self)
+        if own.handle_async_request is ResilientTransport.handle_async_request:  # no subclass has a say in it
+            about = {name: getattr(own, name) for name in ("__module__", "__qualname__", "__doc__")}
+            about |= {"__slots__": (), "handle_async_request": method}
+            self.__class__ = type(own.__name__, (own,), about)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _port(self, host: Host) -> Port:
         """How the frame sends a request to which nothing happens, and who takes over if something does."""
         inner = self._inner(host)
 
@@ -150,19 +160,17 @@ class ResilientTransport(OuterTransport):
 
         judge = self._operation.classifier.result
         methods = self._sending.methods
-        fine = frozenset(status for status in range(100, 600) if judge is HTTP_CLASSIFIER.result and status < 400)
         return Port(
             inner.handle_async_request,
             settle,
-            names={"Request": kind, "Report": Single, "fine": fine, "Bytes": host.ByteStream, "methods": methods},
+            names={"Report": Single, "Bytes": host.ByteStream, "methods": methods},
             refuse=[
-                "type(subject) is not Request",
                 f"{EXTENSION!r} in subject.extensions",
-                "type(subject.stream) is not Bytes",  # a file has to be marked before it is sent
+                "type(subject.stream) is not Bytes",  # a file has to be marked; and what is none is another library's
                 *(["subject.method not in methods"] if self._sending.idempotency_key else []),
             ],
             alive="not result.is_closed",
-            good="result.status_code in fine",
+            good="result.status_code < 400" if judge is HTTP_CLASSIFIER.result else "",
             done=[
                 "report = Report()",
                 "report.elapsed = clock.now() - moment",
@@ -193,8 +201,9 @@ class ResilientTransport(OuterTransport):
 
     async def aclose(self) -> None:
         """Close the inner transport."""
-        self._send = None
-        self.__dict__.pop("handle_async_request", None)
+        if self._plain_class is not None:
+            own, self._plain_class = self._plain_class, None
+            self.__class__ = own  # pyright: ignore[reportAttributeAccessIssue]
         await super().aclose()
 
     def _call(self, exchange: Exchange, host: Host, request: Any, overrides: Overrides) -> Call:

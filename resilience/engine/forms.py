@@ -98,7 +98,7 @@ class Loop:
 
 UNTIMED = Loop()
 ASYNCIO = Loop(
-    refuse=["task in live", "task.cancelling()"],
+    refuse=["task in live", "cancelled"],
     arm=["live[task] = moment"],
     # A task that is destroyed with its loop may find the table in use by another loop.
     broken=["live.pop(task, None)"],
@@ -125,4 +125,8 @@ def attach(form: Form) -> list[str]:
         "    task = sweep.attach()",
         "    if task is None:",
         *(f"        {line}" for line in form.hand_over(form.plain)),
+        "try:",
+        "    cancelled = cancelling_of(task)",
+        "except TypeError:",  # a task of another make
+        "    cancelled = task.cancelling()",
     ]

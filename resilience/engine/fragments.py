@@ -202,7 +202,7 @@ def _retry(policy: Retry, n: int) -> Fragment | None:
         return Fragment(policy)
     settle = f"budget{n}.settle(clock.now(), True)"
     if isinstance(budget, TokenBudget):
-        settle = f"if budget{n}.tokens < budget{n}.capacity: {settle}"
+        settle = f"if budget{n}.tokens < {budget.capacity!r}: {settle}"
     return Fragment(policy, names={f"budget{n}": budget}, done=[settle])
 
 

@@ -22,7 +22,7 @@ from ..observer import Observer
 from ..outcome import Outcome, rejected
 from ..policies.timeout import Timeout
 from ..running._deadlines import close_scopes, in_trio, open_scopes
-from ..running._sweep import Sweep, current_task_of
+from ..running._sweep import Sweep, cancelling_of, current_task_of
 from ..verdict import SUCCESS
 from .forms import ADAPTER, ASYNCIO, RECORD, TRIO, UNTIMED, Form, Loop, Port, attach
 from .fragments import Fragment, judges
@@ -63,6 +63,7 @@ class Frame:
                 "live": self._sweep.live,
                 "alarms": self._sweep.alarms,
                 "current_task_of": current_task_of,
+                "cancelling_of": cancelling_of,
                 "get_ident": get_ident,
                 "in_trio": in_trio,
                 "on_trio": self._on_trio,
@@ -114,14 +115,14 @@ class Frame:
         function: Callable[..., Coroutine[Any, Any, Any]] = self._compile(name, signature.parameters, body, names)
         return function
 
-    def adapter(self, port: Port) -> Callable[[Any], Coroutine[Any, Any, Any]]:
-        """The frame that sends whatever an adapter sends; its only argument is called `subject`."""
+    def method(self, port: Port) -> Callable[[Any, Any], Coroutine[Any, Any, Any]]:
+        """The frame that sends whatever an adapter sends, as a method with one argument, the `subject`."""
         names = {"send": port.send, "settle": port.settle, **port.names}
         form = replace(ADAPTER, refuse=port.refuse, alive=port.alive, good=port.good, done=port.done)
-        function: Callable[[Any], Coroutine[Any, Any, Any]] = self._compile(
-            "handle", "subject", self._body(form), names
+        method: Callable[[Any, Any], Coroutine[Any, Any, Any]] = self._compile(
+            "handle", "self, subject", self._body(form), names
         )
-        return function
+        return method
 
     @property
     def unwind(self) -> Callable[..., Coroutine[Any, Any, Any]]:

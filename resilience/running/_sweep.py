@@ -29,6 +29,9 @@ else:
     # What asyncio.current_task(loop) does in 3.11, without the Python frame around it.
     current_task_of: Callable[[Any], asyncio.Task[Any] | None] = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]
 
+# Looking the method up in a task costs more than calling it; only tasks that are no asyncio.Task have another.
+cancelling_of: Callable[[Any], int] = asyncio.Task.cancelling
+
 
 class Sweep:
     """The calls under way with the same `limits`, deadlines in seconds, in one event loop at a time.

@@ -239,7 +239,12 @@ def test_a_loop_that_was_blocked_past_the_deadline_ends_the_call_at_once() -> No
         virtual.run(main)
 
 
-factories: list[Any] = [None]
+def task_of_another_make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+    """A task that is no asyncio.Task but the one written in Python."""
+    return vars(asyncio.tasks)["_PyTask"](coro, loop=loop, **options)
+
+
+factories: list[Any] = [None, task_of_another_make]
 if sys.version_info >= (3, 12):
     factories.append(asyncio.eager_task_factory)
 
