@@ -1,16 +1,18 @@
 """The benchmarks: `uv run --group bench python -m tests.bench NAME [--json] [--size SHARE] [--strict]`.
 
-NAME is one of the benchmarks below or `all`. Every library is measured in the same process and run, in turns;
-what counts are the ratios. Exits with 0 also when a bar is missed, unless `--strict` is given.
+NAME is one of the benchmarks below or `all`, each then in a process of its own. Within a benchmark all libraries
+are measured in the same process and run, in turns; what counts are the ratios. Exits with 0 also when a bar is
+missed, unless `--strict` is given.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
-import traceback
 from importlib import import_module
+from pathlib import Path
 
 from tests.bench.report import Bar, Report
 
@@ -25,15 +27,18 @@ def measure(name: str, size: float = 1.0) -> Report:
     return report
 
 
-def _measured(name: str, size: float) -> Report:
-    """Run one of all: if it breaks, the others still count, and the report says so with a bar that is missed."""
-    try:
-        return measure(name, size)
-    except Exception as error:
-        traceback.print_exc()
-        broken = Report(name, notes=[f"broke off: {type(error).__name__}: {error}"])
-        broken.bars.append(Bar("runs to its end", float("nan"), 0.0))
-        return broken
+def measure_apart(name: str, size: float) -> Report:
+    """Run one benchmark in a new interpreter, where no other has left anything behind.
+
+    If it breaks, the others still count, and the report says so with a bar that is missed.
+    """
+    command = [sys.executable, "-m", "tests.bench", name, "--json", "--size", str(size)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], check=False)
+    if done.returncode == 0:
+        return Report.from_json(json.loads(done.stdout))
+    broken = Report(name, notes=[f"broke off with exit status {done.returncode}"], size=size)
+    broken.bars.append(Bar("runs to its end", float("nan"), 0.0))
+    return broken
 
 
 def main() -> int:
@@ -45,8 +50,9 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is missed")
     options = parser.parse_args()
     reports: list[Report] = []
-    for name in NAMES if options.name == "all" else (options.name,):
-        reports.append(measure(name, options.size) if options.name != "all" else _measured(name, options.size))
+    run, names = (measure_apart, NAMES) if options.name == "all" else (measure, (options.name,))
+    for name in names:
+        reports.append(run(name, options.size))
         if not options.json:
             reports[-1].show()
     if options.json:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,12 @@ class Bar:
     def holds(self) -> bool:
         """Whether the figure is on the right side; NaN never is."""
         return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+    @classmethod
+    def from_json(cls, bar: Mapping[str, Any]) -> Bar:
+        """The reverse of `as_json`, but for the digits that it left out."""
+        value, limit = (float("nan") if bar[name] is None else bar[name] for name in ("value", "limit"))
+        return cls(bar["bar"], value, limit, at_least=bar["sense"] == "at least")
 
     def as_json(self) -> dict[str, Cell]:
         """The bar as one flat object; figures that are not finite become null."""
@@ -59,6 +66,12 @@ class Table:
             raise ValueError(f"cells must be {len(self.columns)}, got {len(cells)}")
         self.rows.append(cells)
 
+    @classmethod
+    def from_json(cls, table: Mapping[str, Any]) -> Table:
+        """The reverse of `as_json`, but for the digits that it left out."""
+        rows = [tuple(row.values()) for row in table["rows"]]
+        return cls(table["title"], tuple(table["columns"]), rows, table["chart"])
+
     def as_json(self) -> dict[str, Any]:
         """Title, columns, and one object per row."""
         rows = [
@@ -85,6 +98,14 @@ class Report:
     notes: list[str] = field(default_factory=list[str])
     size: float = 1.0
     """The share of the full size at which it ran; some bars mean something at full size only."""
+
+    @classmethod
+    def from_json(cls, report: Mapping[str, Any]) -> Report:
+        """What another process measured on this machine, with the same Python."""
+        tables = [Table.from_json(table) for table in report["tables"]]
+        bars = [Bar.from_json(bar) for bar in report["bars"]]
+        rest = (report[name] for name in ("peers", "missing", "notes", "size"))
+        return cls(report["benchmark"], tables, bars, *rest)
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for a data file."""

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.bench import checks, gate, page
-from tests.bench.__main__ import NAMES, measure
+from tests.bench.__main__ import NAMES, measure, measure_apart
 from tests.bench.contest import Setup, UnguardedError, Wrap, work
 from tests.bench.guards import stacks, timeout
 from tests.bench.peers import PEERS, installed
-from tests.bench.report import Bar, Table
+from tests.bench.report import Bar, Report, Table
 from tests.bench.timing import Work
 
 TINY = 0.0002
@@ -54,6 +54,23 @@ def test_the_page_shows_every_bar() -> None:
     text = page.page(reports)
     for report in reports:
         assert all(bar["bar"] in text for bar in report["bars"])
+
+
+def test_a_benchmark_in_a_process_of_its_own_reports_the_same_or_that_it_broke() -> None:
+    apart, here = measure_apart("import", TINY).as_json(), document("import")
+    assert [table["columns"] for table in apart["tables"]] == [table["columns"] for table in here["tables"]]
+    assert [bar["bar"] for bar in apart["bars"]] == [bar["bar"] for bar in here["bars"]]
+    assert {**apart, "tables": [], "bars": []} == {**here, "tables": [], "bars": []}
+    broken = measure_apart("keys", float("nan"))
+    assert [bar.holds for bar in broken.bars] == [False]
+    assert "broke off" in broken.notes[0]
+
+
+def test_reports_come_back_from_their_form() -> None:
+    report = Report("stack", [Table("t", ("a", "b"), [("x", 1.5)], "b")], [Bar("b", 1.0, 2.0, at_least=True)])
+    report.bars.append(Bar("n", float("nan"), 1.0))
+    again = Report.from_json(json.loads(json.dumps(report.as_json())))
+    assert again.as_json() == report.as_json()
 
 
 def test_a_bar_has_a_direction_and_nan_never_holds() -> None:
