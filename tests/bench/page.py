@@ -18,8 +18,8 @@ INTRODUCTION = """\
 # Benchmarks
 
 What a call costs under our policies and under those of other libraries, measured side by side: all that is compared in
-the same process and the same run, in short samples taken in turns, medians over the rounds. In policies, stack, http and
-redis every library first has to show that it guards before it is timed (it retries, opens, bounds, times out,
+the same process and the same run, in short samples taken in turns, medians over the rounds. In policies, stack, http
+and redis every library first has to show that it guards before it is timed (it retries, opens, bounds, times out,
 refuses); in keys and waiters that is not checked. Semantics differ where a note says so: a breaker that counts
 consecutive failures or a fixed window does less than ours. Compare the ratios; the times are those of one machine.
 
