@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache, partial
-from typing import Any
-
-from resilience.call import Lease
+from typing import Any, Protocol
 
 from .closing import Deferring
 from .errors import in_tree
@@ -19,7 +17,19 @@ from .host import Host
 from .stream_timeout import Watch
 
 
-def leased_body(stream: Any, lease: Lease, host: Host, request: Any, watch: Watch | None = None) -> Any:
+class Leasing(Protocol):
+    """What a body needs of a lease."""
+
+    async def step(self, step: Callable[[], Awaitable[bytes]], /) -> bytes:
+        """Await the next chunk. Raises TimedOutError when the call's deadline passes."""
+        ...
+
+    def close(self, error: BaseException | None = None, /) -> None:
+        """Let all guards leave."""
+        ...
+
+
+def leased_body(stream: Any, lease: Leasing, host: Host, request: Any, watch: Watch | None = None) -> Any:
     """`stream` as an AsyncByteStream of `host` that closes `lease` when it ends, breaks or is closed.
 
     `watch` limits the time for each chunk.
@@ -38,7 +48,7 @@ class LeasedBody:
     Not an async generator: readers who stop early would leave one behind for the garbage collector.
     """
 
-    def __init__(self, stream: Any, lease: Lease, host: Host, request: Any, watch: Watch | None) -> None:
+    def __init__(self, stream: Any, lease: Leasing, host: Host, request: Any, watch: Watch | None) -> None:
         self._stream = stream
         self._lease = lease
         self._host = host

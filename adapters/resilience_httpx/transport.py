@@ -163,7 +163,7 @@ class ResilientTransport(OuterTransport):
         return Port(
             inner.handle_async_request,
             settle,
-            names={"Report": Single, "Bytes": host.ByteStream, "methods": methods},
+            names={"Report": Single, "Bytes": host.ByteStream, "methods": methods, "host": host, "body": leased_body},
             refuse=[
                 f"{EXTENSION!r} in subject.extensions",
                 "type(subject.stream) is not Bytes",  # a file has to be marked; and what is none is another library's
@@ -176,6 +176,7 @@ class ResilientTransport(OuterTransport):
                 "report.elapsed = clock.now() - moment",
                 f"result.extensions[{EXTENSION!r}] = report",
             ],
+            live=["result.stream = body(result.stream, held, host, subject)"],
         )
 
     async def _finish(self, exchange: Exchange, host: Host, call: Call, running: Awaitable[Any]) -> Any:

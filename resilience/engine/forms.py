@@ -23,11 +23,13 @@ class Port:
     refuse: Sequence[str]
     """Conditions under which a subject is not sent from here."""
     alive: str
-    """A condition under which the result lives on."""
+    """A condition under which the result lives on; where it raises, the attempt has failed."""
     good: str
     """A condition under which the classifier calls the result a success."""
     done: Sequence[str]
-    """Statements for a result that is returned at once."""
+    """Statements for a success at the first attempt."""
+    live: Sequence[str]
+    """More of them, if it lives on: somebody has to close `held`, a FrameLease, when it ends."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Form:
     good: str = ""
     """A condition under which no judge need be asked."""
     done: Sequence[str] = ()
+    live: Sequence[str] = ()
+    """Statements for a success that lives on, see Port; where there are none it is handed over."""
     outcome: bool = False
     plain: str = "plain(CALL)"
     unwind: str = "unwind(CALL, {0}, {1}, {2})"

@@ -12,6 +12,7 @@ import weakref
 from _thread import get_ident
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count, takewhile
 from typing import Any
 
@@ -20,12 +21,14 @@ from .._rejecting import RejectingGuard, Switch
 from ..call import Call, Handler, Operation, invoke
 from ..observer import Observer
 from ..outcome import Outcome, rejected
+from ..policies.retry import Retry
 from ..policies.timeout import Timeout
 from ..running._deadlines import close_scopes, in_trio, open_scopes
 from ..running._sweep import Sweep, cancelling_of, current_task_of
 from ..verdict import SUCCESS
 from .forms import ADAPTER, ASYNCIO, RECORD, TRIO, UNTIMED, Form, Loop, Port, attach
 from .fragments import Fragment, judges
+from .frame_lease import Holder
 from .signature import Signature, names_in
 from .unwind import Step, Unwinder
 
@@ -41,18 +44,19 @@ class Frame:
     def __init__(self, plain: Handler, inner: Handler, steps: Sequence[Step], operation: Operation) -> None:
         self._inner = inner
         self._trio: Handler | None = None
-        self._unwind = Unwinder(steps).unwind
+        self._unwinder = Unwinder(steps)
         self._operation = operation
         timeouts = [step.fragment.policy for step in reversed(steps) if isinstance(step.fragment.policy, Timeout)]
         # Nothing is awaited between the outermost and the innermost deadline: one entry stands for all.
         self._sweep = Sweep([timeout.seconds for timeout in timeouts]) if timeouts else None
+        self._shortest = min(reversed(timeouts), key=lambda timeout: timeout.seconds, default=None)
         self._fragments = [step.fragment for step in reversed(steps)]
         self._names: dict[str, object] = {
             "clock": clock,
             "Call": Call,
             "SUCCESS": SUCCESS,
             "plain": plain,
-            "unwind": self._unwind,
+            "unwind": self.unwind,
             "operation": operation,
             "classifier": operation.classifier,
             "newcomer": Call(operation, invoke),
@@ -118,7 +122,10 @@ class Frame:
     def method(self, port: Port) -> Callable[[Any, Any], Coroutine[Any, Any, Any]]:
         """The frame that sends whatever an adapter sends, as a method with one argument, the `subject`."""
         names = {"send": port.send, "settle": port.settle, **port.names}
-        form = replace(ADAPTER, refuse=port.refuse, alive=port.alive, good=port.good, done=port.done)
+        form = replace(ADAPTER, refuse=port.refuse, alive=port.alive, good=port.good, done=port.done, live=port.live)
+        over = self._compile("over", "result, moment, kept", self._over(form), names, kind="def")
+        record = partial(Call, self._operation, port.send)
+        names["hold"] = Holder(self._unwinder, over, record, self._sweep, self._shortest).hold
         method: Callable[[Any, Any], Coroutine[Any, Any, Any]] = self._compile(
             "handle", "self, subject", self._body(form), names
         )
@@ -127,10 +134,12 @@ class Frame:
     @property
     def unwind(self) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Finishes a call that a frame began; see `Unwinder.unwind`."""
-        return self._unwind
+        return self._unwinder.unwind
 
-    def _compile(self, name: str, parameters: str, body: list[str], names: Mapping[str, object]) -> Any:
-        source = f"async def {name}({parameters}):\n" + "".join(f"    {line}\n" for line in body)
+    def _compile(
+        self, name: str, parameters: str, body: list[str], names: Mapping[str, object], kind: str = "async def"
+    ) -> Any:
+        source = f"{kind} {name}({parameters}):\n" + "".join(f"    {line}\n" for line in body)
         filename = f"<resilience frame {next(_serial)}: {self._operation.name}>"
         # All that it uses are globals of its own: a closure would be copied into the frame by every call.
         scope = {**self._names, **names, "__name__": __name__}
@@ -168,10 +177,12 @@ class Frame:
         # A wait that failed is seen by those outside; where there is nobody, it need not be unwound.
         seen = form.outcome or len(parts) > 1
         lines += [*([] if seen else waiting), "try:", *(f"    {line}" for line in waiting if seen)]
-        lines += [f"    result = await {form.invoke}", "except BaseException as error:"]
+        lines += [f"    result = await {form.invoke}", *([f"    alive = {form.alive}"] if form.live else [])]
+        lines += ["except BaseException as error:"]
         lines += [*(f"    {line}" for line in loop.broken), "    failure = error", "else:"]
         state = f"moment, ({kept}), {loop.alive}"
         good = [*loop.returned, *self._judged(form, form.hand_over(form.unwind.format(state, "result", "None")))]
+        good += self._living(form, kept)
         good += [*loop.over, *(line for part in reversed(parts) for line in part.done), *form.done]
         good += ["return Outcome(result)" if form.outcome else "return result"]
         lines += [f"    {line}" for line in good]
@@ -200,10 +211,26 @@ class Frame:
 
     def _judged(self, form: Form, hand_over: list[str]) -> list[str]:
         """Lines for calls that returned but are not simply over: a bad value, or one that is still alive."""
-        lines = [f"if {form.alive}:", *(f"    {line}" for line in hand_over)] if form.alive else []
+        handed = bool(form.alive) and not form.live
+        lines = [f"if {form.alive}:", *(f"    {line}" for line in hand_over)] if handed else []
         if self._judges:
             good = " and ".join(f"judge{n}(result) is SUCCESS" for n in range(len(self._judges)))
             asked = ["try:", f"    good = {good}", "except Exception:", "    good = False"]
             asked += ["if not good:", *(f"    {line}" for line in hand_over)]
             lines += [f"if not ({form.good}):", *(f"    {line}" for line in asked)] if form.good else asked
         return lines
+
+    def _living(self, form: Form, kept: str) -> list[str]:
+        """Lines for a success that lives on: a Retry is done with it, and everybody else held until it ends."""
+        if not form.live:
+            return []
+        settled = [line for part in reversed(self._fragments) if isinstance(part.policy, Retry) for line in part.done]
+        lines = [*settled, *form.done, f"held = hold(result, moment, ({kept}))", *form.live, "return result"]
+        return ["if alive:", *(f"    {line}" for line in lines)]
+
+    def _over(self, form: Form) -> list[str]:
+        """Lines that let go, after a success, whom `_living` held."""
+        held = [part for part in reversed(self._fragments) if not isinstance(part.policy, Retry)]
+        noted = [part.kept if part.kept != "None" else "_" for part in reversed(self._fragments)]
+        lines = [f"{', '.join(noted)}, = kept", *(line for part in held for line in part.done)]
+        return [line.replace("CALL", form.call) for line in lines]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from .. import clock
-from ..call import Call, Handler
+from ..call import Call, Handler, Lease
 from ..policies.retry import Retry
 from ..policies.timeout import Armed, Timeout
 from ..policy import Guard
@@ -70,6 +70,15 @@ class Unwinder:
         finally:
             error.__context__ = context  # `raise` has put there what our caller is handling
             error = context = None  # a frame and a traceback that hold each other would wait for the collector
+
+    def lease(self, call: Call, moment: float, kept: Sequence[Any], result: Any) -> Lease:
+        """What holds the guards for a result that a frame returned alive, as if their hooks had put them there."""
+        lease = call.lease = Lease()
+        for step, token in zip(self._steps, self._tokens(moment, kept, None, [], None), strict=True):
+            if not isinstance(step.fragment.policy, Retry):
+                guard = cast("Guard[Any]", step.fragment.policy)
+                lease.hold(guard, call, token, result)
+        return lease
 
     def _tokens(
         self,

@@ -71,13 +71,17 @@ class Timeout(Guard[Armed]):
             result = await step()
         except BaseException as error:
             if alarm.disarm(error):
-                timed_out = self._timed_out(call)
-                if call.lease is not None:
-                    call.lease.expired = self, timed_out, error
-                raise timed_out from error
+                raise self.expired(call, error) from error
             raise
         alarm.disarm(None)
         return result
+
+    def expired(self, call: Call, cancellation: BaseException) -> TimedOutError:
+        """Note that the deadline ended a step of a live result, and return the error to raise."""
+        timed_out = self._timed_out(call)
+        if call.lease is not None:
+            call.lease.expired = self, timed_out, cancellation
+        return timed_out
 
     def _timed_out(self, call: Call) -> TimedOutError:
         if self.listeners:

@@ -67,7 +67,8 @@ def current_deadline(task: asyncio.Task[Any] | None = None) -> float | None:
     for alarm in _alarms.get(task, ()):
         earliest = min(earliest, alarm.deadline)
     for sweep in sweeps:
-        earliest = min(earliest, sweep.live.get(task, math.inf) + sweep.seconds)
+        began = min(sweep.live.get(task, math.inf), sweep.parts.get(task, math.inf))
+        earliest = min(earliest, began + sweep.seconds)
     return None if earliest == math.inf else earliest
 
 
@@ -82,6 +83,7 @@ class Swept(Protocol):
     """A table of calls that began at some time and all have the same number of seconds."""
 
     live: dict[asyncio.Task[Any], float]
+    parts: dict[asyncio.Task[Any], float]
     seconds: float
 
 

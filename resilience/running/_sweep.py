@@ -6,9 +6,14 @@
     ...
     del sweep.live[task]                 # the call is over
 
+    task = sweep.begin(moment)           # one part of a result that lives on; None: it needs an alarm of its own
+    ...
+    sweep.end(task)                      # or sweep.broke(task, error)
+
 All calls of one sweep have the same number of seconds, so the dictionary, which keeps its order, is sorted by
 deadline. While calls are under way a timer looks at the oldest of them every quarter of the shortest time, and
 gives exact alarms only to those that come due before it looks again. Hence a deadline is as exact as a timer's.
+Parts are in a table of their own, in no order, and it looks at them all.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ else:
     current_task_of: Callable[[Any], asyncio.Task[Any] | None] = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]
 
 # Looking the method up in a task costs more than calling it; only tasks that are no asyncio.Task have another.
-cancelling_of: Callable[[Any], int] = asyncio.Task.cancelling
+cancelling_of: Callable[[Any], int] = vars(asyncio.Task)["cancelling"]
 
 
 class Sweep:
@@ -40,13 +45,14 @@ class Sweep:
     is not yet in `live`; otherwise it asks `attach`, and if that gives nothing it has to use an alarm of its own.
     """
 
-    __slots__ = ("_turn", "alarms", "limits", "live", "loop", "seconds", "thread", "tick", "ticking")
+    __slots__ = ("_turn", "alarms", "limits", "live", "loop", "parts", "seconds", "thread", "tick", "ticking")
 
     def __init__(self, limits: Sequence[float]) -> None:
         self.limits: tuple[float, ...] = tuple(limits)
         self.seconds: float = min(limits)
         self.tick: float = self.seconds / 4
         self.live: dict[asyncio.Task[Any], float] = {}
+        self.parts: dict[asyncio.Task[Any], float] = {}
         # The tasks that got exact alarms, one for each limit: what outlives the shortest is ended by the others.
         # Their entry in `live` is moved to the end and never due.
         self.alarms: dict[asyncio.Task[Any], list[AsyncioAlarm]] = {}
@@ -65,9 +71,10 @@ class Sweep:
             return None
         loop = task.get_loop()
         if loop is not self.loop:
-            if self.live and not self.over:
+            if (self.live or self.parts) and not self.over:
                 return None  # calls of a loop in another thread, or of one that will run again, are in the table
             self.live.clear()
+            self.parts.clear()
             for abandoned in tuple(self.alarms):
                 self.disarm(abandoned)
             self.loop = loop
@@ -79,6 +86,31 @@ class Sweep:
             self._tick(True)
             loop.call_later(self.tick, self._look, loop, self._turn)
         return task
+
+    def begin(self, moment: float) -> asyncio.Task[Any] | None:
+        """Let the current task wait for a part of what began at `moment`, if there is time to look before its deadline.
+
+        Of several limits the shortest counts. A task that is in a table already is not taken twice.
+        """
+        task = current_task_of(self.loop) if get_ident() == self.thread else self.attach()
+        if task is None or task in self.live or task in self.parts or task.cancelling():
+            return None
+        if moment <= clock.now() + self.tick - self.seconds:
+            return None
+        self.parts[task] = moment
+        return task
+
+    def end(self, task: asyncio.Task[Any]) -> None:
+        """The part has come."""
+        self.parts.pop(task, None)  # a task that is destroyed with its loop may find the table in use by another
+        if self.alarms:
+            self.disarm(task)
+
+    def broke(self, task: asyncio.Task[Any], error: BaseException) -> bool:
+        """The part has not come; True if `error` is the cancellation by the deadline."""
+        self.parts.pop(task, None)
+        alarms = self.alarms.pop(task, None)
+        return alarms is not None and alarms[0].disarm(error)
 
     @property
     def over(self) -> bool:
@@ -105,7 +137,10 @@ class Sweep:
             del self.live[task]
             self.live[task] = math.inf
             self.alarms[task] = [AsyncioAlarm(task, started + limit - now, cancelling=0) for limit in self.limits]
-        self._tick(bool(self.live))
+        for task in [task for task, started in self.parts.items() if started <= soon]:
+            self.alarms[task] = [AsyncioAlarm(task, self.parts[task] + self.seconds - now, cancelling=0)]
+            self.parts[task] = math.inf
+        self._tick(bool(self.live or self.parts))
         if self.ticking:
             loop.call_later(self.tick, self._look, loop, turn)
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeAlias
 
-from tests.bench.contest import Setup, UnguardedError, Wrap
+from tests.bench.contest import Check, Setup, UnguardedError, Wrap
 from tests.bench.timing import Work
 
 Make: TypeAlias = Callable[[Setup], Wrap]
@@ -119,3 +119,18 @@ async def _refused(guarded: Work, complaint: str) -> None:
     except Exception:
         return
     raise UnguardedError(complaint)
+
+
+CHECKS: dict[str, Check] = {
+    "timeout": times_out,
+    "bulkhead": bounds,
+    "retry": retries,
+    "breaker": opens,
+    "limiter": limits,
+}
+
+
+async def all_five(make: Callable[[Setup], Wrap]) -> None:
+    """Everything in one wrap."""
+    for check in CHECKS.values():
+        await check(make)

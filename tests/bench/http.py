@@ -1,4 +1,6 @@
-"""Under httpx: our five policies, httpx-retries and nothing, on a stub transport and against a real server.
+"""Under httpx: our five policies, those of others, httpx-retries and nothing, on a stub and against a real server.
+
+The others are put around the inner transport as around any function: they see exceptions, and no statuses.
 
 Bar: on the stub our five policies cost less than httpx-retries alone.
 """
@@ -13,7 +15,8 @@ from typing import Any
 import httpx
 
 from resilience_httpx import ResilientTransport
-from tests.bench.contest import OURS, Setup
+from tests.bench import checks
+from tests.bench.contest import OURS, Contestant, Field, Setup, Wrap
 from tests.bench.guards import stacks
 from tests.bench.peers import MissingError, installed, module
 from tests.bench.report import Bar, Report, Table
@@ -40,6 +43,18 @@ class Stub(httpx.AsyncBaseTransport):
         return httpx.Response(200)
 
 
+class Wrapped(httpx.AsyncBaseTransport):
+    """A transport whose sending is guarded like any function."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, wrap: Wrap) -> None:
+        send: Any = inner.handle_async_request
+        self._send: Any = wrap(send)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response: httpx.Response = await self._send(request)
+        return response
+
+
 Make = Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport]
 
 
@@ -60,6 +75,8 @@ async def _run(report: Report, rounds: int, on_wire: int) -> None:
     for name, make in makes.items():
         if name != BARE:
             await _must_retry(name, make)
+    others = await Field(report).admit([*stacks.PEERS, stacks.POPULAR], checks.all_five)
+    makes |= {f"{name}, five policies": _wrapped(each) for name, each in others.items()}
     times = await _on_stub(makes, rounds)
     report.tables.append(_table("a request through the transport, stub behind it", times))
     if RETRIES in times:
@@ -93,6 +110,10 @@ async def _on_stub(makes: dict[str, Make], rounds: int) -> dict[str, Times]:
 
 def _ours(inner: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
     return ResilientTransport(stacks.ours(Setup()), transport=inner)
+
+
+def _wrapped(contestant: Contestant) -> Make:
+    return lambda inner: Wrapped(inner, contestant.make(Setup()))
 
 
 def _retries() -> Make:

@@ -7,13 +7,13 @@ breaker at most twice a bare exception, and as an outcome no dearer than a succe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.bench import checks
-from tests.bench.contest import OURS, Contestant, Field, Setup, Wrap, work
+from tests.bench.contest import OURS, Contestant, Field, Setup, work
 from tests.bench.guards import breaker
 from tests.bench.guards.stacks import DISCIPLINES
 from tests.bench.report import Bar, Report, Table
@@ -22,13 +22,6 @@ from tests.bench.timing import Times, Work, interleave
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-CHECKS: dict[str, Callable[[Callable[[Setup], Wrap]], Awaitable[None]]] = {
-    "timeout": checks.times_out,
-    "bulkhead": checks.bounds,
-    "retry": checks.retries,
-    "breaker": checks.opens,
-    "limiter": checks.limits,
-}
 SHARES = {"timeout": 1 / 8, "bulkhead": 1 / 3}
 """Our overhead, at most, as a share of the cheapest peer's; 1 where nothing is said."""
 
@@ -45,7 +38,7 @@ def run(size: float = 1.0) -> Report:
 async def _run(report: Report, rounds: int) -> None:
     entrants = Field(report)
     for policy, discipline in DISCIPLINES.items():
-        admitted = await entrants.admit(discipline.CONTESTANTS, CHECKS[policy])
+        admitted = await entrants.admit(discipline.CONTESTANTS, checks.CHECKS[policy])
         await _successes(report, policy, admitted, rounds)
         if policy in ("bulkhead", "breaker", "limiter"):
             await _refusals(report, policy, admitted, rounds)

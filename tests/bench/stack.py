@@ -6,14 +6,15 @@ Then under trio, where only nopanic follows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import trio
 
 from resilience import Pipeline
-from tests.bench.contest import OURS, Contestant, Field, Setup, Wrap, work
+from tests.bench import checks
+from tests.bench.contest import OURS, Contestant, Field, Setup, work
 from tests.bench.guards import stacks
-from tests.bench.policies import CHECKS, overheads
+from tests.bench.policies import overheads
 from tests.bench.report import Bar, Report
 from tests.bench.timing import Work, interleave
 
@@ -38,7 +39,7 @@ async def _on_asyncio(report: Report, rounds: int) -> dict[str, Contestant]:
         parts = ", ".join(each.name for each in cheapest)
         contestants.append(Contestant(CHEAPEST, stacks.by_hand([each.make for each in cheapest]), parts))
         contestants.append(stacks.POPULAR)
-    admitted = await entrants.admit(contestants, _all_five)
+    admitted = await entrants.admit(contestants, checks.all_five)
     ours = stacks.ours(Setup())
     works = {BARE: work} | {name: each.make(Setup())(work) for name, each in admitted.items()}
     works[OURS] = ours(work)
@@ -64,17 +65,12 @@ async def _cheapest(entrants: Field, rounds: int) -> list[Contestant]:
     chosen: list[Contestant] = []
     for policy, discipline in stacks.DISCIPLINES.items():
         peers: list[Contestant] = [each for each in discipline.CONTESTANTS if each.library != OURS]
-        admitted = await entrants.admit(peers, CHECKS[policy])
+        admitted = await entrants.admit(peers, checks.CHECKS[policy])
         if not admitted:
             return []
         times = await interleave({name: each.make(Setup())(work) for name, each in admitted.items()}, rounds)
         chosen.append(admitted[min(times, key=lambda name: times[name].median)])
     return chosen
-
-
-async def _all_five(make: Callable[[Setup], Wrap]) -> None:
-    for check in CHECKS.values():
-        await check(make)
 
 
 async def _on_trio(report: Report, admitted: Mapping[str, Contestant], rounds: int) -> None:
