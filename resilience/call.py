@@ -121,10 +121,30 @@ async def invoke(call: Call) -> Any:
         raise
 
 
+class Leasing(Protocol):
+    """What holds a live result: a Lease, or what stands for one."""
+
+    expired: tuple[object, BaseException, BaseException] | None
+    """The clamp whose deadline passed, what it raised, and the cancellation by which it ended the step."""
+
+    @property
+    def call(self) -> Call | None:
+        """The call that brought the result, once there is something to hold."""
+        ...
+
+    def step(self, step: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+        """Await the next part of the result. Raises TimedOutError when the call's deadline passes."""
+        ...
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Let all guards leave; `error` is what broke the result. Doing it again does nothing."""
+        ...
+
+
 class Clamp(Protocol):
     """Runs one step of a live result under a deadline; `Timeout` is one."""
 
-    async def run_until(self, call: Call, deadline: float, step: Callable[[], Awaitable[T]]) -> T:
+    async def run_until(self, lease: Leasing, deadline: float, step: Callable[[], Awaitable[T]]) -> T:
         """Await `step()`, at most until `deadline`."""
         ...
 
@@ -167,9 +187,9 @@ class Lease:
 
     async def step(self, step: Callable[[], Awaitable[T]]) -> T:
         """Await the next part of the result. Raises TimedOutError when the call's deadline passes."""
-        if self._clamp is None or self.call is None:
+        if self._clamp is None:
             return await step()
-        return await self._clamp.run_until(self.call, self._deadline, step)
+        return await self._clamp.run_until(self, self._deadline, step)
 
     def close(self, error: BaseException | None = None) -> None:
         """Let all guards leave; `error` is what broke the result. Doing it again does nothing.

@@ -9,24 +9,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache, partial
-from typing import Any, Protocol
+from typing import Any
+
+from resilience.call import Leasing
 
 from .closing import Deferring
 from .errors import in_tree
 from .host import Host
 from .stream_timeout import Watch
-
-
-class Leasing(Protocol):
-    """What a body needs of a lease."""
-
-    async def step(self, step: Callable[[], Awaitable[bytes]], /) -> bytes:
-        """Await the next chunk. Raises TimedOutError when the call's deadline passes."""
-        ...
-
-    def close(self, error: BaseException | None = None, /) -> None:
-        """Let all guards leave."""
-        ...
 
 
 def leased_body(stream: Any, lease: Leasing, host: Host, request: Any, watch: Watch | None = None) -> Any:

@@ -125,7 +125,7 @@ class Frame:
         form = replace(ADAPTER, refuse=port.refuse, alive=port.alive, good=port.good, done=port.done, live=port.live)
         over = self._compile("over", "result, moment, kept", self._over(form), names, kind="def")
         record = partial(Call, self._operation, port.send)
-        names["hold"] = Holder(self._unwinder, over, record, self._sweep, self._shortest).hold
+        names["hold"] = Holder(self._unwinder, over, record, self._shortest).hold
         method: Callable[[Any, Any], Coroutine[Any, Any, Any]] = self._compile(
             "handle", "self, subject", self._body(form), names
         )

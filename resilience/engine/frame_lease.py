@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from ..call import Call, Lease
 from ..policies.timeout import Timeout
-from ..running._sweep import Sweep
 from .unwind import Unwinder
 
 T = TypeVar("T")
@@ -30,7 +29,6 @@ class Holder:
     over: Callable[[Any, float, Sequence[Any]], None]
     """Lets the policies go after a success."""
     record: Callable[[], Call]
-    sweep: Sweep | None
     timeout: Timeout | None
     """The one whose deadline comes first."""
 
@@ -51,24 +49,26 @@ class FrameLease:
         self._kept = kept
         self._lease: Lease | None = None
 
-    async def step(self, step: Callable[[], Awaitable[T]]) -> T:
+    @property
+    def call(self) -> Call | None:
+        """The call that brought the result; made when it is asked for."""
+        return None if self._holder is None else self._whole(self._holder).call
+
+    @property
+    def expired(self) -> tuple[object, BaseException, BaseException] | None:
+        """The deadline that passed, as in a Lease."""
+        return None if self._lease is None else self._lease.expired
+
+    @expired.setter
+    def expired(self, what: tuple[object, BaseException, BaseException] | None) -> None:
+        if self._holder is not None:
+            self._whole(self._holder).expired = what
+
+    def step(self, step: Callable[[], Awaitable[T]]) -> Awaitable[T]:
         """Await the next part of the result. Raises TimedOutError when the call's deadline passes."""
-        holder = self._holder
-        if holder is None or holder.sweep is None or holder.timeout is None:
-            return await step()
-        task = None if self._lease is not None else holder.sweep.begin(self._moment)
-        if task is None:
-            return await self._whole(holder).step(step)
-        try:
-            part = await step()
-        except BaseException as error:
-            if holder.sweep.broke(task, error):
-                call = self._whole(holder).call
-                assert call is not None, "a timeout was held"
-                raise holder.timeout.expired(call, error) from error
-            raise
-        holder.sweep.end(task)
-        return part
+        if self._holder is None or (timeout := self._holder.timeout) is None:
+            return step()
+        return timeout.run_until(self, self._moment + timeout.seconds, step)
 
     def close(self, error: BaseException | None = None) -> None:
         """Let all guards leave; `error` is what broke the result. Doing it again does nothing."""

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 from .. import clock
 from .._validate import positive
-from ..call import Call
+from ..call import Call, Leasing
 from ..errors import TimedOutError
 from ..events import CallTimedOut, Listener
 from ..policy import Guard
 from ..running._deadlines import Alarm, arm
+from ..running._sweep import Sweep
 
 T = TypeVar("T")
 
@@ -46,6 +47,7 @@ class Timeout(Guard[Armed]):
     def __init__(self, seconds: float, *, name: str | None = None, listeners: Sequence[Listener] = ()) -> None:
         super().__init__(name, listeners)
         self.seconds: float = positive("seconds", seconds)
+        self._sweep: Sweep | None = None
 
     def enter(self, call: Call) -> Armed:
         """Set the deadline."""
@@ -64,24 +66,21 @@ class Timeout(Guard[Armed]):
         token.alarm = None
         return token
 
-    async def run_until(self, call: Call, deadline: float, step: Callable[[], Awaitable[T]]) -> T:
+    async def run_until(self, lease: Leasing, deadline: float, step: Callable[[], Awaitable[T]]) -> T:
         """Await one step of a result that is still alive. Raises TimedOutError at `deadline`."""
-        alarm = arm(deadline - clock.now())
+        sweep = self._sweep = self._sweep or Sweep([self.seconds])
+        alarm = sweep.part(deadline) or arm(deadline - clock.now())
         try:
             result = await step()
         except BaseException as error:
             if alarm.disarm(error):
-                raise self.expired(call, error) from error
+                assert lease.call is not None, "what has a deadline has a call"
+                timed_out = self._timed_out(lease.call)
+                lease.expired = self, timed_out, error
+                raise timed_out from error
             raise
         alarm.disarm(None)
         return result
-
-    def expired(self, call: Call, cancellation: BaseException) -> TimedOutError:
-        """Note that the deadline ended a step of a live result, and return the error to raise."""
-        timed_out = self._timed_out(call)
-        if call.lease is not None:
-            call.lease.expired = self, timed_out, cancellation
-        return timed_out
 
     def _timed_out(self, call: Call) -> TimedOutError:
         if self.listeners:

@@ -67,8 +67,7 @@ def current_deadline(task: asyncio.Task[Any] | None = None) -> float | None:
     for alarm in _alarms.get(task, ()):
         earliest = min(earliest, alarm.deadline)
     for sweep in sweeps:
-        began = min(sweep.live.get(task, math.inf), sweep.parts.get(task, math.inf))
-        earliest = min(earliest, began + sweep.seconds)
+        earliest = min(earliest, sweep.live.get(task, math.inf) + sweep.seconds, sweep.parts.get(task, math.inf))
     return None if earliest == math.inf else earliest
 
 
@@ -80,7 +79,7 @@ def deadline_of(call: Call, task: asyncio.Task[Any] | None = None) -> float:
 
 
 class Swept(Protocol):
-    """A table of calls that began at some time and all have the same number of seconds."""
+    """Calls that began at some time and all have the same number of seconds, and parts with deadlines."""
 
     live: dict[asyncio.Task[Any], float]
     parts: dict[asyncio.Task[Any], float]

@@ -6,9 +6,9 @@
     ...
     del sweep.live[task]                 # the call is over
 
-    task = sweep.begin(moment)           # one part of a result that lives on; None: it needs an alarm of its own
+    alarm = sweep.part(deadline)         # for a part of a result that lives on; None: it needs one of its own
     ...
-    sweep.end(task)                      # or sweep.broke(task, error)
+    alarm.disarm(None)                   # or alarm.disarm(error)
 
 All calls of one sweep have the same number of seconds, so the dictionary, which keeps its order, is sorted by
 deadline. While calls are under way a timer looks at the oldest of them every quarter of the shortest time, and
@@ -87,30 +87,18 @@ class Sweep:
             loop.call_later(self.tick, self._look, loop, self._turn)
         return task
 
-    def begin(self, moment: float) -> asyncio.Task[Any] | None:
-        """Let the current task wait for a part of what began at `moment`, if there is time to look before its deadline.
+    def part(self, deadline: float) -> Part | None:
+        """Let the current task wait for a part until `deadline`, if there is time to look before that.
 
-        Of several limits the shortest counts. A task that is in a table already is not taken twice.
+        A task that is in a table already is not taken twice.
         """
-        task = current_task_of(self.loop) if get_ident() == self.thread else self.attach()
+        task = (current_task_of(self.loop) if get_ident() == self.thread else None) or self.attach()
         if task is None or task in self.live or task in self.parts or task.cancelling():
             return None
-        if moment <= clock.now() + self.tick - self.seconds:
+        if deadline <= clock.now() + self.tick:
             return None
-        self.parts[task] = moment
-        return task
-
-    def end(self, task: asyncio.Task[Any]) -> None:
-        """The part has come."""
-        self.parts.pop(task, None)  # a task that is destroyed with its loop may find the table in use by another
-        if self.alarms:
-            self.disarm(task)
-
-    def broke(self, task: asyncio.Task[Any], error: BaseException) -> bool:
-        """The part has not come; True if `error` is the cancellation by the deadline."""
-        self.parts.pop(task, None)
-        alarms = self.alarms.pop(task, None)
-        return alarms is not None and alarms[0].disarm(error)
+        self.parts[task] = deadline
+        return Part(self, task)
 
     @property
     def over(self) -> bool:
@@ -137,8 +125,8 @@ class Sweep:
             del self.live[task]
             self.live[task] = math.inf
             self.alarms[task] = [AsyncioAlarm(task, started + limit - now, cancelling=0) for limit in self.limits]
-        for task in [task for task, started in self.parts.items() if started <= soon]:
-            self.alarms[task] = [AsyncioAlarm(task, self.parts[task] + self.seconds - now, cancelling=0)]
+        for task in [task for task, deadline in self.parts.items() if deadline <= now + self.tick]:
+            self.alarms[task] = [AsyncioAlarm(task, self.parts[task] - now, cancelling=0)]
             self.parts[task] = math.inf
         self._tick(bool(self.live or self.parts))
         if self.ticking:
@@ -149,3 +137,22 @@ class Sweep:
             self.ticking = ticking
             self.thread = get_ident() if ticking else 0
             (sweeps.append if ticking else sweeps.remove)(self)
+
+
+class Part:
+    """An `Alarm` that only exists once it is about to go off."""
+
+    __slots__ = ("_sweep", "_task")
+
+    def __init__(self, sweep: Sweep, task: asyncio.Task[Any]) -> None:
+        self._sweep = sweep
+        self._task = task
+
+    def disarm(self, error: BaseException | None) -> bool:
+        """End it; True if `error` is its own doing."""
+        sweep, task = self._sweep, self._task
+        sweep.parts.pop(task, None)  # a task that is destroyed with its loop may find the table in use by another
+        if not sweep.alarms:
+            return False
+        alarms = sweep.alarms.pop(task, None)
+        return alarms is not None and alarms[0].disarm(error)

@@ -273,6 +273,140 @@ def test_tasks_of_every_kind_have_deadlines_of_their_own(factory: Any) -> None:
     run(main)
 
 
+# Parts of results that live on.
+
+
+async def part(sweep: Sweep, deadline: float, seconds: float) -> str:
+    """Wait for one part; how it ended."""
+    alarm = sweep.part(deadline)
+    if alarm is None:
+        return "not taken"
+    try:
+        await asyncio.sleep(seconds)
+    except BaseException as error:
+        return "timed out" if alarm.disarm(error) else type(error).__name__
+    assert not alarm.disarm(None)
+    return "came"
+
+
+def test_parts_share_the_deadline_of_the_whole() -> None:
+    async def main() -> None:
+        sweep = Sweep([4.0])
+        assert await part(sweep, 4.0, 1.5) == "came"
+        await asyncio.sleep(0.7)
+        assert await part(sweep, 4.0, 30.0) == "timed out"
+        assert clock.now() == 4.0
+        assert (sweep.parts, sweep.alarms) == ({}, {})
+        balanced()
+        assert await part(sweep, 4.0, 1.0) == "not taken", "the deadline is over"
+        assert await part(sweep, 5.0 + 1 / 64, 0.5) == "came", "of another whole"
+        assert await part(sweep, 5.5, 0.5) == "not taken", "it would be looked at too late"
+
+    run(main)
+
+
+def test_a_part_with_an_early_deadline_is_not_hidden_behind_those_that_came_first() -> None:
+    async def main() -> None:
+        sweep = Sweep([4.0])
+        await asyncio.sleep(2.5)
+        young = asyncio.create_task(part(sweep, 6.5, 30.0))
+        await asyncio.sleep(0)
+        assert await part(sweep, 4.25, 30.0) == "timed out"
+        assert clock.now() == 4.25
+        assert await young == "timed out"
+        assert clock.now() == 6.5
+
+    run(main)
+
+
+def test_who_is_in_a_table_or_being_cancelled_waits_for_parts_by_itself() -> None:
+    async def main() -> None:
+        sweep = Sweep([4.0])
+        task = sweep.attach()
+        assert task is not None
+        sweep.live[task] = 0.0
+        assert sweep.part(4.0) is None
+        del sweep.live[task]
+        alarm = sweep.part(4.0)
+        assert alarm is not None
+        assert sweep.part(4.0) is None
+        alarm.disarm(None)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+        assert sweep.part(4.0) is None
+        task.uncancel()
+        alarm = sweep.part(4.0)
+        assert alarm is not None
+        alarm.disarm(None)
+
+    run(main)
+
+
+@pytest.mark.parametrize(("seconds", "outcome"), [(1.0, "CancelledError"), (3.5, "CancelledError"), (4.5, "timed out")])
+def test_a_cancellation_from_outside_is_not_taken_for_the_deadline_of_a_part(seconds: float, outcome: str) -> None:
+    async def main() -> None:
+        sweep = Sweep([4.0])
+        waiting = asyncio.create_task(part(sweep, 4.0, 30.0))
+        await asyncio.sleep(seconds)
+        waiting.cancel()
+        assert await waiting == outcome
+        assert waiting.cancelling() == (outcome != "timed out")
+        assert (sweep.parts, sweep.alarms, _deadlines._alarms) == ({}, {}, {})
+
+    run(main)
+
+
+def test_the_deadline_of_a_part_is_known_inside() -> None:
+    async def main() -> None:
+        alarm = Sweep([4.0]).part(3.0)
+        assert alarm is not None
+        assert _deadlines.current_deadline() == 3.0
+        alarm.disarm(None)
+        assert _deadlines.current_deadline() is None
+
+    run(main)
+
+
+def test_a_sweep_serves_one_loop_as_long_as_it_has_parts_there() -> None:
+    sweep = Sweep([4.0])
+    entered = asyncio.Event()
+
+    async def waits() -> None:
+        alarm = sweep.part(clock.now() + 4.0)
+        assert alarm is not None
+        entered.set()
+        await asyncio.sleep(0.05)
+        alarm.disarm(None)
+
+    async def asks() -> bool:
+        alarm = sweep.part(clock.now() + 4.0)
+        if alarm is not None:
+            alarm.disarm(None)
+        return alarm is not None
+
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    task = first.create_task(waits())
+    first.run_until_complete(entered.wait())
+    assert not second.run_until_complete(asks())
+    first.run_until_complete(task)
+    assert second.run_until_complete(asks())
+    for loop in (first, second):
+        loop.close()
+
+
+def test_parts_of_a_loop_that_is_closed_are_forgotten() -> None:
+    sweep = Sweep([4.0])
+
+    async def left() -> None:
+        assert sweep.part(clock.now() + 4.0) is not None
+
+    asyncio.run(left())
+    assert sweep.parts
+    asyncio.run(left())
+    assert len(sweep.parts) == 1
+
+
 # Several loops.
 
 

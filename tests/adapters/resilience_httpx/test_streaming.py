@@ -10,7 +10,16 @@ from typing import Any
 import anyio
 import pytest
 
-from resilience import Bulkhead, CircuitBreaker, CircuitOpenError, Pipeline, TimedOutError, Timeout
+from resilience import (
+    Bulkhead,
+    CircuitBreaker,
+    CircuitOpenError,
+    HazardWarning,
+    Pipeline,
+    TimedOutError,
+    Timeout,
+    TokenBudget,
+)
 from resilience_httpx import ResilientTransport
 from tests.support.http_server import Answer, MisbehavingServer
 
@@ -171,6 +180,32 @@ async def test_the_deadline_goes_on_in_the_body(lib: Any, server: MisbehavingSer
         assert type(error.__cause__) is TimedOutError
     assert held.permits == (0, 0)
     assert held.verdicts == (1, 1)
+
+
+async def test_of_two_equal_timeouts_the_inner_one_ends_a_body(lib: Any, server: MisbehavingServer) -> None:
+    url = server.answer("/", Answer(200, bytes(1000), ending="hang"))
+    with pytest.warns(HazardWarning, match="never fires"):
+        policy = Pipeline(Timeout(0.1, name="outer"), Timeout(0.1, name="inner"))
+    async with connected(lib, policy) as client:
+        with pytest.raises(TimedOutError) as raised:
+            await client.get(url)
+    assert raised.value.policy == "inner"
+
+
+async def test_a_retry_is_done_with_a_streamed_success_at_its_headers(lib: Any, server: MisbehavingServer) -> None:
+    budget = TokenBudget(100.0)
+    url = server.answer("/", Answer(200, bytes(1000), ending="reset"))
+    budget.reserve(0.0, 50.0)
+    async with connected(lib, Pipeline(retry(2, budget=budget))) as client:
+        for already in (0, 1):
+            async with client.stream("GET", url) as response:
+                assert budget.available(0.0) == 50.0 + 1.0 + already
+                with pytest.raises(lib.TransportError):
+                    await response.aread()
+        assert len(server.received("/")) == 2
+        async with client.stream("GET", server.answer("/whole", Answer(200, bytes(1000)))) as response:
+            assert len(await response.aread()) == 1000
+    assert budget.available(0.0) == 53.0
 
 
 async def test_a_reader_may_take_its_time_between_chunks(lib: Any, server: MisbehavingServer) -> None:
