@@ -124,9 +124,6 @@ async def invoke(call: Call) -> Any:
 class Leasing(Protocol):
     """What holds a live result: a Lease, or what stands for one."""
 
-    expired: tuple[object, BaseException, BaseException] | None
-    """The clamp whose deadline passed, what it raised, and the cancellation by which it ended the step."""
-
     @property
     def call(self) -> Call | None:
         """The call that brought the result, once there is something to hold."""
@@ -134,6 +131,10 @@ class Leasing(Protocol):
 
     def step(self, step: Callable[[], Awaitable[T]]) -> Awaitable[T]:
         """Await the next part of the result. Raises TimedOutError when the call's deadline passes."""
+        ...
+
+    def expire(self, clamp: Clamp, raised: BaseException, cancellation: BaseException) -> None:
+        """The deadline of `clamp` ended a step by `cancellation`; it will raise `raised`."""
         ...
 
     def close(self, error: BaseException | None = None) -> None:
@@ -156,15 +157,15 @@ class Lease:
     verdict. A Retry that discards a result closes what its attempt held.
     """
 
-    __slots__ = ("_clamp", "_deadline", "_held", "call", "expired")
+    __slots__ = ("_clamp", "_deadline", "_expired", "_held", "call")
 
     def __init__(self) -> None:
         self.call: Call | None = None
         self._held: list[Held] = []
         self._clamp: Clamp | None = None
         self._deadline = 0.0
-        self.expired: tuple[object, BaseException, BaseException] | None = None
-        """The clamp whose deadline passed, what it raised, and the cancellation by which it ended the step."""
+        # The clamp whose deadline passed, what it raised, and the cancellation by which it ended the step.
+        self._expired: tuple[object, BaseException, BaseException] | None = None
 
     def hold(self, guard: Guard[Any], call: Call, token: Any, result: Any) -> None:
         """Keep `guard` entered; called once by each guard, innermost first."""
@@ -191,14 +192,18 @@ class Lease:
             return await step()
         return await self._clamp.run_until(self, self._deadline, step)
 
+    def expire(self, clamp: Clamp, raised: BaseException, cancellation: BaseException) -> None:
+        """The deadline of `clamp` ended a step by `cancellation`; it will raise `raised`."""
+        self._expired = clamp, raised, cancellation
+
     def close(self, error: BaseException | None = None) -> None:
         """Let all guards leave; `error` is what broke the result. Doing it again does nothing.
 
         Guards inside the Timeout that ended the result see the cancellation, not the timeout made of it further out.
         """
         held, self._held, self._clamp = self._held, [], None
-        if self.expired is not None and error is self.expired[1]:
-            clamp, _, cancellation = self.expired
+        if self._expired is not None and error is self._expired[1]:
+            clamp, _, cancellation = self._expired
             inside = list(takewhile(lambda one: one[0] is not clamp, held))
             leave_all(inside, cancellation)
             held = held[len(inside) :]

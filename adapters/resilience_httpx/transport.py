@@ -119,7 +119,8 @@ class ResilientTransport(OuterTransport):
         if self._frame is not None and self._plain_class is None:
             self._adopt(self._frame.method(self._port(host)))
             if type(self) is not self._plain_class:
-                return await self.handle_async_request(request)
+                own: Any = self
+                return await own.handle_async_request(request)
         overrides = read_overrides(request.extensions)
         policy = overrides.get("policy", self.policy)
         if policy is None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ..call import Call, Lease
+from ..call import Call, Clamp, Lease
 from ..policies.timeout import Timeout
 from .unwind import Unwinder
 
@@ -54,15 +54,10 @@ class FrameLease:
         """The call that brought the result; made when it is asked for."""
         return None if self._holder is None else self._whole(self._holder).call
 
-    @property
-    def expired(self) -> tuple[object, BaseException, BaseException] | None:
-        """The deadline that passed, as in a Lease."""
-        return None if self._lease is None else self._lease.expired
-
-    @expired.setter
-    def expired(self, what: tuple[object, BaseException, BaseException] | None) -> None:
+    def expire(self, clamp: Clamp, raised: BaseException, cancellation: BaseException) -> None:
+        """The deadline of `clamp` ended a step by `cancellation`; it will raise `raised`."""
         if self._holder is not None:
-            self._whole(self._holder).expired = what
+            self._whole(self._holder).expire(clamp, raised, cancellation)
 
     def step(self, step: Callable[[], Awaitable[T]]) -> Awaitable[T]:
         """Await the next part of the result. Raises TimedOutError when the call's deadline passes."""

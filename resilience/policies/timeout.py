@@ -51,7 +51,8 @@ class Timeout(Guard[Armed]):
 
     def enter(self, call: Call) -> Armed:
         """Set the deadline."""
-        return Armed(arm(self.seconds), clock.now() + self.seconds)
+        now = clock.now()
+        return Armed(self._swept().whole(now) or arm(self.seconds), now + self.seconds)
 
     def leave(self, call: Call, token: Armed, result: Any, error: BaseException | None) -> None:
         """Take the deadline back. Raises TimedOutError if it ended the call."""
@@ -68,19 +69,23 @@ class Timeout(Guard[Armed]):
 
     async def run_until(self, lease: Leasing, deadline: float, step: Callable[[], Awaitable[T]]) -> T:
         """Await one step of a result that is still alive. Raises TimedOutError at `deadline`."""
-        sweep = self._sweep = self._sweep or Sweep([self.seconds])
-        alarm = sweep.part(deadline) or arm(deadline - clock.now())
+        alarm = self._swept().part(deadline) or arm(deadline - clock.now())
         try:
             result = await step()
         except BaseException as error:
             if alarm.disarm(error):
                 assert lease.call is not None, "what has a deadline has a call"
                 timed_out = self._timed_out(lease.call)
-                lease.expired = self, timed_out, error
+                lease.expire(self, timed_out, error)
                 raise timed_out from error
             raise
         alarm.disarm(None)
         return result
+
+    def _swept(self) -> Sweep:
+        if self._sweep is None:
+            self._sweep = Sweep([self.seconds])
+        return self._sweep
 
     def _timed_out(self, call: Call) -> TimedOutError:
         if self.listeners:

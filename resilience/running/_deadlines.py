@@ -78,7 +78,7 @@ def deadline_of(call: Call, task: asyncio.Task[Any] | None = None) -> float:
     return own if ambient is None else min(own, ambient)
 
 
-class Swept(Protocol):
+class Table(Protocol):
     """Calls that began at some time and all have the same number of seconds, and parts with deadlines."""
 
     live: dict[asyncio.Task[Any], float]
@@ -86,7 +86,7 @@ class Swept(Protocol):
     seconds: float
 
 
-sweeps: list[Swept] = []
+sweeps: list[Table] = []
 """The tables in which there are calls under way, or were a moment ago."""
 
 _alarms: dict[asyncio.Task[Any], list[AsyncioAlarm]] = {}

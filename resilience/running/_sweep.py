@@ -6,7 +6,8 @@
     ...
     del sweep.live[task]                 # the call is over
 
-    alarm = sweep.part(deadline)         # for a part of a result that lives on; None: it needs one of its own
+    alarm = sweep.whole(clock.now())     # the same as an alarm; None: the call needs one of its own
+    alarm = sweep.part(deadline)         # for a part of a result that lives on
     ...
     alarm.disarm(None)                   # or alarm.disarm(error)
 
@@ -87,18 +88,24 @@ class Sweep:
             loop.call_later(self.tick, self._look, loop, self._turn)
         return task
 
-    def part(self, deadline: float) -> Part | None:
-        """Let the current task wait for a part until `deadline`, if there is time to look before that.
+    def whole(self, moment: float) -> Swept | None:
+        """An alarm for a call of the current task that begins now, at `moment`."""
+        task = self._free_task()
+        return None if task is None else Swept(self, self.live, task, moment)
 
-        A task that is in a table already is not taken twice.
-        """
+    def part(self, deadline: float) -> Swept | None:
+        """An alarm for a part for which the current task waits, if there is time to look before the deadline."""
+        if deadline <= clock.now() + self.tick:
+            return None
+        task = self._free_task()
+        return None if task is None else Swept(self, self.parts, task, deadline)
+
+    def _free_task(self) -> asyncio.Task[Any] | None:
+        """The current task, unless it is in a table already, or being cancelled."""
         task = (current_task_of(self.loop) if get_ident() == self.thread else None) or self.attach()
         if task is None or task in self.live or task in self.parts or task.cancelling():
             return None
-        if deadline <= clock.now() + self.tick:
-            return None
-        self.parts[task] = deadline
-        return Part(self, task)
+        return task
 
     @property
     def over(self) -> bool:
@@ -139,20 +146,22 @@ class Sweep:
             (sweeps.append if ticking else sweeps.remove)(self)
 
 
-class Part:
+class Swept:
     """An `Alarm` that only exists once it is about to go off."""
 
-    __slots__ = ("_sweep", "_task")
+    __slots__ = ("_sweep", "_table", "_task")
 
-    def __init__(self, sweep: Sweep, task: asyncio.Task[Any]) -> None:
+    def __init__(
+        self, sweep: Sweep, table: dict[asyncio.Task[Any], float], task: asyncio.Task[Any], moment: float
+    ) -> None:
         self._sweep = sweep
+        self._table = table
         self._task = task
+        table[task] = moment
 
     def disarm(self, error: BaseException | None) -> bool:
         """End it; True if `error` is its own doing."""
-        sweep, task = self._sweep, self._task
-        sweep.parts.pop(task, None)  # a task that is destroyed with its loop may find the table in use by another
-        if not sweep.alarms:
-            return False
-        alarms = sweep.alarms.pop(task, None)
-        return alarms is not None and alarms[0].disarm(error)
+        self._table.pop(self._task, None)  # a task destroyed with its loop may find the table in use by another
+        alarms = self._sweep.alarms
+        own = alarms.pop(self._task, None) if alarms else None
+        return own is not None and own[0].disarm(error)
