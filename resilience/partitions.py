@@ -35,6 +35,10 @@ class Partitions(Generic[M]):
         state = self._young.get(key)
         return self._revive(key) if state is None else state
 
+    def recent(self, key: str) -> M | None:
+        """The state of `key` if it is of the younger generation; changes nothing, also for those that look after it."""
+        return self._young.get(key)
+
     def find(self, key: str) -> M | None:
         """The state of `key` if there is one; changes nothing."""
         state = self._young.get(key)

@@ -100,8 +100,8 @@ class ResilientTransport(OuterTransport):
             name or policy.operation.name, classifier=classifier_of(policy, classifier, statuses), discard=discard
         )
         self._handler = policy.handler(self._operation)
-        # The frame sends requests as they are, and knows no partition but the one without a key.
-        plain = self._key_of is None and stream_timeout is None and not self._sending.announces
+        # The frame sends requests as they are.
+        plain = stream_timeout is None and not self._sending.announces
         self._frame = policy.frame(self._operation) if plain else None
         self._plain_class: type[ResilientTransport] | None = None
         """What this was an instance of, once a frame is its method."""
@@ -166,7 +166,15 @@ class ResilientTransport(OuterTransport):
         return Port(
             inner.handle_async_request,
             settle,
-            names={"Report": Single, "Bytes": host.ByteStream, "methods": methods, "host": host, "body": leased_body},
+            names={
+                "Report": Single,
+                "Bytes": host.ByteStream,
+                "methods": methods,
+                "host": host,
+                "body": leased_body,
+                "key_of": self._key_of,
+            },
+            key="" if self._key_of is None else "key_of(subject)",
             refuse=[
                 f"{EXTENSION!r} in subject.extensions",
                 "type(subject.stream) is not Bytes",  # a file has to be marked; and what is none is another library's

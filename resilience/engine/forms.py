@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -22,6 +22,8 @@ class Port:
     names: Mapping[str, object]
     refuse: Sequence[str]
     """Conditions under which a subject is not sent from here."""
+    key: str
+    """An expression for the partition of a subject, evaluated first; empty: they all share one."""
     alive: str
     """A condition under which the result lives on; where it raises, the attempt has failed."""
     good: str
@@ -40,6 +42,8 @@ class Form:
     """An expression for the record of the call."""
     invoke: str
     """An expression for the awaitable of an attempt."""
+    key: str = ""
+    """An expression for the key of the call; empty: calls that have one are not for this frame."""
     newcomer: str = "newcomer"
     """A record that says no more than the frame knows, without making one."""
     refuse: Sequence[str] = ()
@@ -74,8 +78,9 @@ RECORD = Form(
     refuse=["call.key", "call.cost != 1", "call.operation.classifier is not classifier"],
     alive="call.lease is not None",
 )
+KEYED_RECORD = replace(RECORD, key="call.key", refuse=RECORD.refuse[1:])
 ADAPTER = Form(
-    "Call(operation, send)",
+    "Call(operation, send, key=key)",
     "send(subject)",
     plain="settle(subject, None, None, None)",
     unwind="settle(subject, {1}, {2}, ({0}))",

@@ -2,19 +2,22 @@
 
 A fragment may only do what its policy's hooks would do for the same call, and must refuse (by a condition in
 `refuse`) whenever they would do anything else. `moment` is the clock's reading at entry. Names get the policy's
-place in the pipeline as a suffix, so that fragments do not meet.
+place in the pipeline as a suffix, so that fragments do not meet. Where calls have keys, `key` is that of the call.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
+from .._rejecting import RejectingGuard
 from ..call import Operation
 from ..errors import CircuitOpenError, circuit_refusal
 from ..limits.memory_limiter import MemoryLimiter
+from ..machines.bulkhead import BulkheadMachine
+from ..machines.circuit_breaker import BreakerRule, CircuitBreakerMachine
 from ..machines.rate_limiter import GCRA
 from ..machines.retry_budget import TokenBudget
 from ..machines.windows import CountWindow
@@ -62,6 +65,8 @@ class Fragment:
     """What it looks at and takes from; two policies with a common state cannot share a frame."""
     token: Callable[[Any, float], Any] | None = None
     """From `kept` and `moment`, the token that the policy's hooks would have made; None: it is no guard."""
+    keyed: Fragment | None = None
+    """What stands for it where calls have keys, if the policy has a state for each; `kept` and `token` are the same."""
 
 
 def fragment(policy: Policy, place: int) -> Fragment | None:
@@ -87,9 +92,9 @@ def _bulkhead(policy: Bulkhead, n: int) -> Fragment | None:
     machine = policy.machine("")
     # The machine's ceiling is 0 while somebody waits or it drains: nothing is free then, and returning wakes.
     full = f"inside{n} >= permits{n}._ceiling" if weight == 1 else f"inside{n} + {weight} > permits{n}._ceiling"
-    return Fragment(
+    fragment = Fragment(
         policy,
-        names={f"bulkhead{n}": policy, f"permits{n}": machine},
+        names={f"bulkhead{n}": policy, f"permits{n}": machine, f"recent{n}": policy.recent, f"none{n}": _full()},
         read=[f"inside{n} = permits{n}.in_use"],
         refuse=[full],
         commit=[f"permits{n}.in_use = inside{n} + {weight}"],
@@ -99,9 +104,32 @@ def _bulkhead(policy: Bulkhead, n: int) -> Fragment | None:
             "else:",
             f"    bulkhead{n}.give_back(permits{n}, {weight})",
         ],
+        kept=f"permits{n}",
         states=(machine,),
-        token=lambda kept, moment: Permit(machine, weight),
+        token=lambda kept, moment: Permit(kept, weight),
     )
+    return _with_key(fragment, f"permits{n} = recent{n}(key) or none{n}")
+
+
+def _full() -> BulkheadMachine:
+    machine = BulkheadMachine(1)
+    machine.drain()
+    return machine
+
+
+def _isolated(rule: BreakerRule) -> CircuitBreakerMachine:
+    machine = CircuitBreakerMachine(rule)
+    machine.isolate(0.0)
+    return machine
+
+
+def _with_key(fragment: Fragment, find: str) -> Fragment:
+    """The fragment with one for calls with keys. Where `find` finds no state there is one that admits nobody: it is for
+    the hooks to make one, and to refuse the call, too.
+    """
+    if not cast("RejectingGuard[Any]", fragment.policy).keyed:
+        return fragment
+    return replace(fragment, keyed=replace(fragment, read=[find, *fragment.read], refused=[]))
 
 
 def _breaker(policy: CircuitBreaker, n: int) -> Fragment:
@@ -115,9 +143,15 @@ def _breaker(policy: CircuitBreaker, n: int) -> Fragment:
     done = report
     if policy.rule.slow_call is None and isinstance(machine.window, CountWindow):
         done = _count_success(n, machine.window.size, report)
-    return Fragment(
+    fragment = Fragment(
         policy,
-        names={f"breaker{n}": policy, f"circuit{n}": machine, f"refusal{n}": _refusal},
+        names={
+            f"breaker{n}": policy,
+            f"circuit{n}": machine,
+            f"refusal{n}": _refusal,
+            f"recent{n}": policy.recent,
+            f"none{n}": _isolated(policy.rule),
+        },
         read=[f"admission{n} = circuit{n}.admission"],
         refuse=[f"admission{n} is None"],
         refused=[
@@ -128,10 +162,11 @@ def _breaker(policy: CircuitBreaker, n: int) -> Fragment:
         ],
         done=done,
         timed=policy.rule.slow_call is not None,
-        kept=f"admission{n}",
+        kept=f"(circuit{n}, admission{n})",
         states=(machine,),
-        token=lambda kept, moment: Passage(machine, kept, moment),
+        token=lambda kept, moment: Passage(kept[0], kept[1], moment),
     )
+    return _with_key(fragment, f"circuit{n} = recent{n}(key) or none{n}")
 
 
 def _refusal(policy: str, left: float) -> CircuitOpenError:
@@ -162,7 +197,7 @@ def _limiter(policy: RateLimiter, n: int) -> Fragment | None:
     rule = next(iter(policy.rules))
     if not isinstance(rule, GCRA) or cost > rule.capacity:
         return None
-    return Fragment(
+    fragment = Fragment(
         policy,
         names={
             f"limiter{n}": policy,
@@ -190,6 +225,16 @@ def _limiter(policy: RateLimiter, n: int) -> Fragment | None:
         states=(state,),
         token=lambda kept, moment: True,
     )
+    if not policy.keyed:
+        return fragment
+    next_arrival = f"(arrival{n} if arrival{n} > moment else moment) + step{n}"
+    keyed = replace(
+        fragment,
+        read=[f"arrival{n} = limit{n}.state(key, moment)"],
+        busy=[f"arrival{n} - moment > room{n}", f"key in queues{n}"],
+        commit=[f"limit{n}.put(key, {next_arrival})"],
+    )
+    return replace(fragment, keyed=keyed)
 
 
 def _timeout(policy: Timeout, n: int) -> Fragment:

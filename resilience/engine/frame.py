@@ -81,6 +81,7 @@ class Frame:
             self._names["switch"] = Switch(guards)
         for part in self._fragments:
             self._names |= part.names
+        self._names["key"] = ""  # where calls have none
         self._judges = judges(self._fragments, operation)
         self._names |= {f"judge{n}": judge for n, judge in enumerate(self._judges)}
 
@@ -122,8 +123,16 @@ class Frame:
     def method(self, port: Port) -> Callable[[Any, Any], Coroutine[Any, Any, Any]]:
         """The frame that sends whatever an adapter sends, as a method with one argument, the `subject`."""
         names = {"send": port.send, "settle": port.settle, **port.names}
-        form = replace(ADAPTER, refuse=port.refuse, alive=port.alive, good=port.good, done=port.done, live=port.live)
-        over = self._compile("over", "result, moment, kept", self._over(form), names, kind="def")
+        form = replace(
+            ADAPTER,
+            refuse=port.refuse,
+            key=port.key,
+            alive=port.alive,
+            good=port.good,
+            done=port.done,
+            live=port.live,
+        )
+        over = self._compile("over", "result, moment, kept, key", self._over(form), names, kind="def")
         record = partial(Call, self._operation, port.send)
         names["hold"] = Holder(self._unwinder, over, record, self._shortest).hold
         method: Callable[[Any, Any], Coroutine[Any, Any, Any]] = self._compile(
@@ -152,12 +161,13 @@ class Frame:
 
     def _body(self, form: Form, loop: Loop | None = None) -> list[str]:
         """The whole of every frame: look, take, await, give back."""
-        parts = self._fragments
+        parts = self._parts(form)
         loop = loop or (UNTIMED if self._sweep is None else ASYNCIO)
-        alone = self._alone(form)
+        alone = self._alone(parts, form)
         kept = "".join(f"{part.kept}, " for part in reversed(parts))
         timed = self._sweep is not None or bool(form.done) or any(part.timed for part in parts)
         lines = ["moment = clock.now()" if timed else "moment = 0.0"]
+        lines += [f"key = {form.key}"] if form.key else []
         lines += attach(form) if loop is ASYNCIO else []
         lines += [line for part in parts for line in part.read]
         first, *others = [
@@ -191,9 +201,13 @@ class Frame:
         lines += ["try:", *(f"    {line}" for line in unwinding), "finally:", "    failure = None"]
         return [line.replace("CALL", form.call).replace("NEWCOMER", form.newcomer) for line in lines]
 
-    def _alone(self, form: Form) -> Fragment | None:
+    def _parts(self, form: Form) -> list[Fragment]:
+        """What the policies, outermost first, add to a frame of that form."""
+        return [part.keyed or part for part in self._fragments] if form.key else self._fragments
+
+    def _alone(self, parts: Sequence[Fragment], form: Form) -> Fragment | None:
         """The only policy of the frame if it can wait here: no other has to look again afterwards."""
-        guards = [part for part in self._fragments if not isinstance(part.policy, Observer)]
+        guards = [part for part in parts if not isinstance(part.policy, Observer)]
         return guards[0] if len(guards) == 1 and guards[0].queue and not form.done else None
 
     def _rejected(self, form: Form) -> list[str]:
@@ -224,13 +238,14 @@ class Frame:
         """Lines for a success that lives on: a Retry is done with it, and everybody else held until it ends."""
         if not form.live:
             return []
-        settled = [line for part in reversed(self._fragments) if isinstance(part.policy, Retry) for line in part.done]
-        lines = [*settled, *form.done, f"held = hold(result, moment, ({kept}))", *form.live, "return result"]
+        settled = [line for part in reversed(self._parts(form)) if isinstance(part.policy, Retry) for line in part.done]
+        lines = [*settled, *form.done, f"held = hold(result, moment, ({kept}), key)", *form.live, "return result"]
         return ["if alive:", *(f"    {line}" for line in lines)]
 
     def _over(self, form: Form) -> list[str]:
         """Lines that let go, after a success, whom `_living` held."""
-        held = [part for part in reversed(self._fragments) if not isinstance(part.policy, Retry)]
-        noted = [part.kept if part.kept != "None" else "_" for part in reversed(self._fragments)]
+        parts = self._parts(form)[::-1]
+        held = [part for part in parts if not isinstance(part.policy, Retry)]
+        noted = [part.kept if part.kept != "None" else "_" for part in parts]
         lines = [f"{', '.join(noted)}, = kept", *(line for part in held for line in part.done)]
         return [line.replace("CALL", form.call) for line in lines]

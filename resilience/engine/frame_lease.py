@@ -1,6 +1,6 @@
 """What a frame still holds for a result that lives on after it: a streamed body.
 
-    held = holder.hold(result, moment, kept)
+    held = holder.hold(result, moment, kept, key)
     chunk = await held.step(read)            # under the deadline of the call
     held.close()                             # or held.close(error)
 
@@ -26,27 +26,28 @@ class Holder:
     """What the results of one frame have in common."""
 
     unwinder: Unwinder
-    over: Callable[[Any, float, Sequence[Any]], None]
+    over: Callable[[Any, float, Sequence[Any], str], None]
     """Lets the policies go after a success."""
-    record: Callable[[], Call]
+    record: Callable[..., Call]
     timeout: Timeout | None
     """The one whose deadline comes first."""
 
-    def hold(self, result: Any, moment: float, kept: Sequence[Any]) -> FrameLease:
+    def hold(self, result: Any, moment: float, kept: Sequence[Any], key: str) -> FrameLease:
         """Hold what a call took that began at `moment` and returned `result`; `kept` is what the frame noted."""
-        return FrameLease(self, result, moment, kept)
+        return FrameLease(self, result, moment, kept, key)
 
 
 class FrameLease:
     """A `Lease` for one result of a frame."""
 
-    __slots__ = ("_holder", "_kept", "_lease", "_moment", "_result")
+    __slots__ = ("_holder", "_kept", "_key", "_lease", "_moment", "_result")
 
-    def __init__(self, holder: Holder, result: Any, moment: float, kept: Sequence[Any]) -> None:
+    def __init__(self, holder: Holder, result: Any, moment: float, kept: Sequence[Any], key: str) -> None:
         self._holder: Holder | None = holder
         self._result = result
         self._moment = moment
         self._kept = kept
+        self._key = key
         self._lease: Lease | None = None
 
     @property
@@ -71,7 +72,7 @@ class FrameLease:
         if holder is None:
             return
         if error is None and self._lease is None:
-            holder.over(self._result, self._moment, self._kept)
+            holder.over(self._result, self._moment, self._kept, self._key)
         else:
             self._whole(holder).close(error)
         self._result = self._lease = None
@@ -79,5 +80,5 @@ class FrameLease:
     def _whole(self, holder: Holder) -> Lease:
         """The lease that the hooks would have made."""
         if self._lease is None:
-            self._lease = holder.unwinder.lease(holder.record(), self._moment, self._kept, self._result)
+            self._lease = holder.unwinder.lease(holder.record(key=self._key), self._moment, self._kept, self._result)
         return self._lease

@@ -48,7 +48,7 @@ class MemoryLimiter(LocalLimiter):
         """Book the costs if they may go within `max_wait` seconds. Raises ValueError for impossible costs."""
         # The stamp of a booking is its position; of one that is not valid yet a list, with what was there before.
         now = clock.now() if at is None else at
-        before = self._state(key, now) if key else self.unkeyed
+        before = self.state(key, now)
         rule = self._only
         if rule is not None:
             cost = check_cost(rule, costs[0])
@@ -64,7 +64,7 @@ class MemoryLimiter(LocalLimiter):
             state = tuple(states)
         if not decision.allowed:
             return Booking(decision)
-        self._put(key, state)
+        self.put(key, state)
         if decision.wait <= 0.0:
             return Booking(decision, self._position(state))
         if key:  # a booking ahead is fresh that much later
@@ -77,18 +77,45 @@ class MemoryLimiter(LocalLimiter):
         if rule is None:
             return super().take(key, costs)
         cost, now = check_cost(rule, costs[0]), clock.now()
-        state = self._state(key, now) if key else self.unkeyed
+        state = self.state(key, now)
         if rule.wait(state, now, cost) > 0.0:
             return False
-        self._put(key, rule.take(state, now, cost, 0.0))
+        self.put(key, rule.take(state, now, cost, 0.0))
         return True
+
+    def state(self, key: str, now: float) -> Any:
+        """The state of a key that is about to be used, now; None if it is fresh and there is only one rule."""
+        if not key:
+            return self.unkeyed
+        if now >= self._turn_at:
+            self._old, self._young = self._young, {}
+            self._turn_at = now + self._span
+        state = self._young.get(key)
+        if state is None:
+            state = self._old.pop(key, None)
+            if state is None:
+                if len(self._young) >= self._sweep_at:
+                    self._sweep(now)
+                return self._fresh
+            self._young[key] = state
+        return state
+
+    def put(self, key: str, state: Any) -> None:
+        """The new state of a key whose `state` has just been asked for."""
+        if self._is_common:
+            self._common = tuple(one if shared else None for one, shared in zip(state, self._is_common, strict=True))
+            state = tuple(None if shared else one for one, shared in zip(state, self._is_common, strict=True))
+        if key:
+            self._young[key] = state
+        else:
+            self.unkeyed = state
 
     def charge(self, key: str, costs: Sequence[float]) -> None:
         """Book costs that were admitted elsewhere, whatever remains here."""
         now, rule = clock.now(), self._only
         if rule is not None:
-            state = self._state(key, now) if key else self.unkeyed
-            self._put(key, rule.charge(state, now, costs[0]))
+            state = self.state(key, now)
+            self.put(key, rule.charge(state, now, costs[0]))
             return
         self._put_all(
             key,
@@ -156,18 +183,9 @@ class MemoryLimiter(LocalLimiter):
 
     def _put_all(self, key: str, states: Sequence[Any]) -> None:
         """The reverse of `_states`; a key that is fresh need not be kept."""
-        self._put(key, states[0] if self._only is not None else tuple(states))
+        self.put(key, states[0] if self._only is not None else tuple(states))
         if key and all(one is None for one in states):
             self.reset(key)
-
-    def _put(self, key: str, state: Any) -> None:
-        if self._is_common:
-            self._common = tuple(one if shared else None for one, shared in zip(state, self._is_common, strict=True))
-            state = tuple(None if shared else one for one, shared in zip(state, self._is_common, strict=True))
-        if key:
-            self._young[key] = state
-        else:
-            self.unkeyed = state
 
     def _with_common(self, state: tuple[Any, ...]) -> tuple[Any, ...]:
         """The states of a key, with those of the common rules in their places."""
@@ -180,21 +198,6 @@ class MemoryLimiter(LocalLimiter):
         if self._only is not None:
             return self._only.position(state)
         return tuple(None if one is None else rule.position(one) for rule, one in zip(self._rules, state, strict=True))
-
-    def _state(self, key: str, now: float) -> Any:
-        """The state of a key that is about to be used."""
-        if now >= self._turn_at:
-            self._old, self._young = self._young, {}
-            self._turn_at = now + self._span
-        state = self._young.get(key)
-        if state is None:
-            state = self._old.pop(key, None)
-            if state is None:
-                if len(self._young) >= self._sweep_at:
-                    self._sweep(now)
-                return self._fresh
-            self._young[key] = state
-        return state
 
     def _sweep(self, now: float) -> None:
         """Drop what is fresh. The next sweep comes after as many new keys again, so that each pays a little."""

@@ -173,6 +173,10 @@ class Bulkhead(RejectingGuard[Permit]):
         """The permits of a key."""
         return self._machines.get(key)
 
+    def recent(self, key: str) -> BulkheadMachine | None:
+        """The permits of a key that was used of late."""
+        return self._machines.recent(key)
+
     def give_back(self, machine: BulkheadMachine, weight: int) -> None:
         """Return permits, and wake who gets them."""
         self._local.give_back(machine, weight)

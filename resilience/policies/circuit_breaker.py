@@ -214,6 +214,10 @@ class CircuitBreaker(RejectingGuard[Passage]):
         """The circuit of a key."""
         return self._machines.get(key)
 
+    def recent(self, key: str) -> CircuitBreakerMachine | None:
+        """The circuit of a key that was used of late."""
+        return self._machines.recent(key)
+
     def report(self, call: Call, transitions: Iterable[Transition]) -> None:
         """Tell the listeners what a call brought about."""
         self._report(call.operation.name, self.key_of(call), transitions)

@@ -106,8 +106,8 @@ class Forgetful(MemoryLimiter):
 class Mixed(MemoryLimiter):
     """Has one key for all."""
 
-    def _state(self, key: str, now: float) -> Any:
-        return super()._state("", now)
+    def state(self, key: str, now: float) -> Any:
+        return super().state("", now)
 
     def acquire(self, key: str, costs: Sequence[float], max_wait: float, at: float | None = None) -> Booking:
         return super().acquire("", costs, max_wait, at)
