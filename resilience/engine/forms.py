@@ -70,15 +70,15 @@ class Form:
         ]
 
 
-# A record may ask for another partition or weight than those whose state is written into the frame.
+# A record may ask for another weight than that which is written into the frame. Those with a key have their own frame.
 RECORD = Form(
     "call",
     "inner(call)",
     newcomer="call",
-    refuse=["call.key", "call.cost != 1", "call.operation.classifier is not classifier"],
+    refuse=["call.cost != 1", "call.operation.classifier is not classifier"],
     alive="call.lease is not None",
 )
-KEYED_RECORD = replace(RECORD, key="call.key", refuse=RECORD.refuse[1:])
+KEYED_RECORD = replace(RECORD, key="call.key")
 ADAPTER = Form(
     "Call(operation, send, key=key)",
     "send(subject)",

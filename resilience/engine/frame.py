@@ -26,7 +26,7 @@ from ..policies.timeout import Timeout
 from ..running._deadlines import close_scopes, in_trio, open_scopes
 from ..running._sweep import Sweep, cancelling_of, current_task_of
 from ..verdict import SUCCESS
-from .forms import ADAPTER, ASYNCIO, RECORD, TRIO, UNTIMED, Form, Loop, Port, attach
+from .forms import ADAPTER, ASYNCIO, KEYED_RECORD, RECORD, TRIO, UNTIMED, Form, Loop, Port, attach
 from .fragments import Fragment, judges
 from .frame_lease import Holder
 from .signature import Signature, names_in
@@ -44,6 +44,7 @@ class Frame:
     def __init__(self, plain: Handler, inner: Handler, steps: Sequence[Step], operation: Operation) -> None:
         self._inner = inner
         self._trio: Handler | None = None
+        self._keyed: Handler | None = None
         self._unwinder = Unwinder(steps)
         self._operation = operation
         timeouts = [step.fragment.policy for step in reversed(steps) if isinstance(step.fragment.policy, Timeout)]
@@ -81,7 +82,7 @@ class Frame:
             self._names["switch"] = Switch(guards)
         for part in self._fragments:
             self._names |= part.names
-        self._names["key"] = ""  # where calls have none
+        self._names |= {"key": "", "with_key": self._with_key}  # the key where calls have none
         self._judges = judges(self._fragments, operation)
         self._names |= {f"judge{n}": judge for n, judge in enumerate(self._judges)}
 
@@ -96,6 +97,14 @@ class Frame:
         if handler is None:
             body = self._body(RECORD, TRIO)
             handler = self._trio = self._compile("handle_on_trio", "call", body, {"inner": self._inner})
+        return handler(call)
+
+    def _with_key(self, call: Call) -> Awaitable[Any]:
+        """Run a call in the frame for those with a key, which is made when it is first needed."""
+        handler = self._keyed
+        if handler is None:
+            body = self._body(KEYED_RECORD)
+            handler = self._keyed = self._compile("handle_with_key", "call", body, {"inner": self._inner})
         return handler(call)
 
     def outcome(self) -> Callable[..., Coroutine[Any, Any, Outcome[Any]]]:
@@ -166,19 +175,21 @@ class Frame:
         alone = self._alone(parts, form)
         kept = "".join(f"{part.kept}, " for part in reversed(parts))
         timed = self._sweep is not None or bool(form.done) or any(part.timed for part in parts)
-        lines = ["moment = clock.now()" if timed else "moment = 0.0"]
+        lines = ["if call.key:", "    return await with_key(call)"] if form is RECORD and loop is not TRIO else []
+        lines += ["moment = clock.now()" if timed else "moment = 0.0"]
         lines += [f"key = {form.key}"] if form.key else []
         lines += attach(form) if loop is ASYNCIO else []
         lines += [line for part in parts for line in part.read]
         first, *others = [
             *loop.refuse,
+            *(["call.key"] if form is RECORD and loop is TRIO else []),
             *form.refuse,
             *self._modes,
             *(line for part in parts for line in part.refuse),
             *(line for part in parts if part is not alone for line in part.busy),
         ] or ["False"]
         lines += ["if (", f"    {first}", *(f"    or {condition}" for condition in others), "):"]
-        lines += [f"    {line}" for line in [*self._rejected(form), *form.hand_over(form.plain)]]
+        lines += [f"    {line}" for line in [*self._rejected(form, loop), *form.hand_over(form.plain)]]
         lines += [*(line for part in parts if part is not alone for line in part.commit), *loop.arm]
         waiting: list[str] = []
         if alone is not None:
@@ -210,15 +221,16 @@ class Frame:
         guards = [part for part in parts if not isinstance(part.policy, Observer)]
         return guards[0] if len(guards) == 1 and guards[0].queue and not form.done else None
 
-    def _rejected(self, form: Form) -> list[str]:
+    def _rejected(self, form: Form, loop: Loop) -> list[str]:
         """Lines for a refusal by the outermost policy, which has nothing to leave."""
         observers = list(takewhile(lambda part: isinstance(part.policy, Observer), self._fragments))
         if len(observers) == len(self._fragments) or form.done:
             return []
         heard = [f"not {name}.listeners" for part in observers for name in part.names]
-        outermost = self._fragments[len(observers)]
+        outermost = self._parts(form)[len(observers)]
         lines = [line.replace("REJECT", "return rejected" if form.outcome else "raise") for line in outermost.refused]
-        conditions = ["not call.key", *heard] if form is RECORD else heard  # a record may ask for another circuit
+        # A record may ask for another circuit.
+        conditions = ["not call.key", *heard] if form is RECORD and loop is TRIO else heard
         return (
             [f"if {' and '.join(conditions)}:", *(f"    {line}" for line in lines)] if conditions and lines else lines
         )

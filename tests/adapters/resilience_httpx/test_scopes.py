@@ -89,6 +89,15 @@ async def test_one_scope_serves_breaker_limiter_and_bulkhead(lib: Any) -> None:
     assert bulkhead.in_use("http://a /orders") == 0
 
 
+async def test_a_key_that_is_used_again_and_again_is_not_forgotten(lib: Any) -> None:
+    breaker = CircuitBreaker(max_keys=2)
+    async with mocked(lib, breaker, always(lib), key="origin") as client:
+        for name in ("a", "b", "a", "c"):
+            await client.get(f"http://{name}/")
+    assert breaker.metrics("http://a").calls == 2
+    assert breaker.metrics("http://b").calls == 0, "the key that was idle longest has left"
+
+
 @pytest.mark.parametrize("key", [None, "client"])
 async def test_by_client_there_is_one_state(lib: Any, key: Any) -> None:
     breaker = CircuitBreaker()
