@@ -25,6 +25,7 @@ from tests.support.http_server import MisbehavingServer
 
 BARE = "httpx alone"
 FIVE = f"{OURS}, five policies"
+BY_ORIGIN = f"{OURS}, five policies by origin"
 RETRIES = "httpx-retries, retry alone"
 SETUPS = 10
 
@@ -66,7 +67,7 @@ def run(size: float = 1.0) -> Report:
 
 
 async def _run(report: Report, rounds: int, on_wire: int) -> None:
-    makes: dict[str, Make] = {BARE: lambda inner: inner, FIVE: _ours}
+    makes: dict[str, Make] = {BARE: lambda inner: inner, FIVE: _ours, BY_ORIGIN: _ours_by_origin}
     try:
         makes[RETRIES] = _retries()
         report.peers["httpx-retries"] = installed("httpx-retries") or ""
@@ -110,6 +111,10 @@ async def _on_stub(makes: dict[str, Make], rounds: int) -> dict[str, Times]:
 
 def _ours(inner: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
     return ResilientTransport(stacks.ours(Setup()), transport=inner)
+
+
+def _ours_by_origin(inner: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+    return ResilientTransport(stacks.ours(Setup()), transport=inner, key="origin")
 
 
 def _wrapped(contestant: Contestant) -> Make:
