@@ -40,45 +40,45 @@ class Holder:
 class FrameLease:
     """A `Lease` for one result of a frame."""
 
-    __slots__ = ("_holder", "_kept", "_key", "_lease", "_moment", "_result")
+    __slots__ = ("_holder", "_kept", "_key", "_lease", "_moment", "_open", "_result")
 
     def __init__(self, holder: Holder, result: Any, moment: float, kept: Sequence[Any], key: str) -> None:
-        self._holder: Holder | None = holder
+        self._holder = holder
         self._result = result
         self._moment = moment
         self._kept = kept
         self._key = key
+        self._open = True
         self._lease: Lease | None = None
 
     @property
-    def call(self) -> Call | None:
+    def call(self) -> Call:
         """The call that brought the result; made when it is asked for."""
-        return None if self._holder is None else self._whole(self._holder).call
-
-    def expire(self, clamp: Clamp, raised: BaseException, cancellation: BaseException) -> None:
-        """The deadline of `clamp` ended a step by `cancellation`; it will raise `raised`."""
-        if self._holder is not None:
-            self._whole(self._holder).expire(clamp, raised, cancellation)
+        return self._holder.record(key=self._key)
 
     def step(self, step: Callable[[], Awaitable[T]]) -> Awaitable[T]:
         """Await the next part of the result. Raises TimedOutError when the call's deadline passes."""
-        if self._holder is None or (timeout := self._holder.timeout) is None:
-            return step()
-        return timeout.run_until(self, self._moment + timeout.seconds, step)
+        timeout = self._holder.timeout if self._open else None
+        return step() if timeout is None else timeout.run_until(self, self._moment + timeout.seconds, step)
+
+    def expire(self, clamp: Clamp, raised: BaseException, cancellation: BaseException) -> None:
+        """The deadline of `clamp` ended a step by `cancellation`; it will raise `raised`."""
+        if self._open:  # else somebody has closed it while another task waited for a part
+            self._whole().expire(clamp, raised, cancellation)
 
     def close(self, error: BaseException | None = None) -> None:
         """Let all guards leave; `error` is what broke the result. Doing it again does nothing."""
-        holder, self._holder = self._holder, None
-        if holder is None:
+        if not self._open:
             return
+        self._open = False
         if error is None and self._lease is None:
-            holder.over(self._result, self._moment, self._kept, self._key)
+            self._holder.over(self._result, self._moment, self._kept, self._key)
         else:
-            self._whole(holder).close(error)
+            self._whole().close(error)
         self._result = self._lease = None
 
-    def _whole(self, holder: Holder) -> Lease:
+    def _whole(self) -> Lease:
         """The lease that the hooks would have made."""
         if self._lease is None:
-            self._lease = holder.unwinder.lease(holder.record(key=self._key), self._moment, self._kept, self._result)
+            self._lease = self._holder.unwinder.lease(self.call, self._moment, self._kept, self._result)
         return self._lease

@@ -285,3 +285,37 @@ async def test_closing_while_another_task_reads(lib: Any, server: MisbehavingSer
             await response.aclose()
             assert held.permits == (0, 0)
     assert len(errors) == 1
+
+
+async def test_the_deadline_ends_a_reader_also_of_what_another_task_has_closed(lib: Any) -> None:
+    class Deaf(lib.AsyncByteStream):
+        """Never has anything to say, and goes on when it is closed."""
+
+        def __aiter__(self) -> Any:
+            return self
+
+        async def __anext__(self) -> bytes:
+            await anyio.sleep_forever()
+            return b""
+
+        async def aclose(self) -> None:
+            pass
+
+    held = Held(Timeout(0.2, name="ours"))
+    errors: list[Exception] = []
+    async with mocked(lib, held.pipeline, lambda request: lib.Response(200, stream=Deaf())) as client:
+        response = await client.send(client.build_request("GET", "http://a/"), stream=True)
+
+        async def read() -> None:
+            try:
+                await response.aread()
+            except Exception as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(read)
+            await anyio.sleep(0.02)
+            await response.aclose()
+            assert held.permits == (0, 0)
+    assert [isinstance(error, TimedOutError) for error in errors] == [True]
+    assert held.verdicts == (1, 0), "to close it was the outcome"
