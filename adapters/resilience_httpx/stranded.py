@@ -25,3 +25,6 @@ async def close_stranded(transport: Any) -> None:
         if connection not in used and not connection.is_idle() and not connection.is_closed():
             with anyio.CancelScope(shield=True):
                 await connection.aclose()
+            # One that its request has left before it was opened does not close, and nobody would ever open it.
+            if not connection.is_closed() and connection in pool._connections:
+                pool._connections.remove(connection)

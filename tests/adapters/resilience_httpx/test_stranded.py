@@ -7,7 +7,10 @@ from random import Random
 from typing import Any
 
 import anyio
+import httpcore
+import httpx
 import pytest
+from httpcore._async.connection_pool import AsyncPoolRequest
 
 from resilience import Bulkhead, Hedge, Pipeline, Policy, Timeout
 from resilience_httpx.stranded import close_stranded
@@ -46,6 +49,17 @@ async def test_requests_that_end_early_leave_no_connection_behind(
         async with anyio.create_task_group() as group:
             for _ in range(40):
                 group.start_soon(one)
+
+
+async def test_a_connection_that_its_request_left_before_it_was_opened_is_taken_out() -> None:
+    transport: Any = httpx.AsyncHTTPTransport()
+    pool = transport._pool
+    taken, left = (pool.create_connection(httpcore.Origin(b"http", b"127.0.0.1", 1)) for _ in range(2))
+    request = AsyncPoolRequest(httpcore.Request("GET", "http://127.0.0.1:1/"))
+    request.assign_to_connection(taken)
+    pool._connections, pool._requests = [taken, left], [request]
+    await close_stranded(transport)
+    assert pool.connections == [taken]
 
 
 async def test_what_has_no_such_pool_is_left_alone(lib: Any) -> None:

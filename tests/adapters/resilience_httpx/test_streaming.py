@@ -288,7 +288,7 @@ async def test_closing_while_another_task_reads(lib: Any, server: MisbehavingSer
 
 
 async def test_the_deadline_ends_a_reader_also_of_what_another_task_has_closed(lib: Any) -> None:
-    class Deaf(lib.AsyncByteStream):
+    class Deaf(lib.AsyncByteStream):  # type: ignore[misc]
         """Never has anything to say, and goes on when it is closed."""
 
         def __aiter__(self) -> Any:
