@@ -185,7 +185,7 @@ async def test_the_deadline_goes_on_in_the_body(lib: Any, server: MisbehavingSer
 async def test_of_two_equal_timeouts_the_inner_one_ends_a_body(lib: Any, server: MisbehavingServer) -> None:
     url = server.answer("/", Answer(200, bytes(1000), ending="hang"))
     with pytest.warns(HazardWarning, match="never fires"):
-        policy = Pipeline(Timeout(0.1, name="outer"), Timeout(0.1, name="inner"))
+        policy = Pipeline(Timeout(0.6, name="outer"), Timeout(0.6, name="inner"))
     async with connected(lib, policy) as client:
         with pytest.raises(TimedOutError) as raised:
             await client.get(url)
